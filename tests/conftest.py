@@ -1,0 +1,16 @@
+"""Fixtures shared by every test: where the real faces and the parity numbers lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("SF2_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder beside the project with `data/` and `parity/`; the test skips where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is absent: parity numbers and real faces are not shipped")
+    return SHARED
