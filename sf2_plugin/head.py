@@ -1,0 +1,202 @@
+"""SphereFace2 for one process: the functional form and the module around it."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .definition import g, sphereface2, unit
+from .engine import loss_with_gradients, resolve_backend
+from .engine.backends import check_backend
+from .engine.checks import check_finite, check_inputs, check_labels
+from .recipe import Recipe
+
+
+def sphereface2_loss(
+    embeddings: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    bias: Tensor,
+    recipe: Recipe,
+    *,
+    backend: str = "auto",
+    chunk_size: int | None = None,
+) -> Tensor:
+    """SphereFace2's loss of a batch, a scalar (paper, Eq. 5 to 8; see `sf2_plugin.definition`).
+
+    Args:
+        embeddings: (B, D) floating point, of any length. NaN or infinity makes the loss NaN.
+        weight: (C, D) class centers. A recipe with ``weight_norm="in_place"`` stores them back at
+            length one, as the authors' code does.
+        labels: (B,) integers in 0..C-1, or -1 for a face of no known identity.
+        bias: (1,), shared by all classes.
+        recipe: the hyperparameters.
+        backend: "chunked" (one pass over classes), "reference" (the plain definition, which
+            builds all (B, C) cosines), or "auto".
+        chunk_size: classes at a time; None chooses by shape and device.
+
+    Under autocast, the matrix products take autocast's dtype; the loss and its sums stay float32.
+    An empty batch has loss 0.
+
+    Raises:
+        TypeError: embeddings not floating point, labels not integers.
+        ValueError: a shape, label, device or backend that does not fit.
+    """
+    backend = resolve_backend(backend, weight.device)
+    check_inputs(embeddings, weight, labels)
+    labels = labels.long()
+    if backend == "reference":
+        check_labels(labels, len(weight))
+        values = {k: v for k, v in dataclasses.asdict(recipe).items() if k != "bias"}
+        with torch.autocast(weight.device.type, enabled=False):
+            return sphereface2(embeddings, weight, labels, bias, **values)
+    device = weight.device.type
+    product_dtype = embeddings.dtype
+    if torch.is_autocast_enabled(device):
+        product_dtype = torch.get_autocast_dtype(device)
+    return loss_with_gradients(
+        embeddings,
+        weight,
+        labels,
+        bias,
+        recipe,
+        product_dtype=product_dtype,
+        chunk_size=chunk_size,
+    )
+
+
+class SphereFace2(nn.Module):
+    """SphereFace2 head: class centers, one shared bias, and the loss over them.
+
+    Hyperparameters that are None take the preset's value (`sf2_plugin.recipe.PRESETS`).
+
+    Args:
+        num_classes: C, identities in the training set.
+        embedding_size: D.
+        preset: "opensphere" (the authors' code) or "wespeaker" (speaker verification).
+        margin_type: "C", "A", "M" or "A2".
+        lam: weight of the positive term (paper: lambda).
+        scale: steepness of the logits (paper: r).
+        margin: m; its unit depends on the margin type.
+        t: exponent of the similarity adjustment g.
+        loss_weight: factor on the whole loss.
+        gradient: "detached" or "exact".
+        weight_norm: "in_place" or "in_graph".
+        learn_bias: False freezes the bias at its initial value.
+        interclass_filtering_threshold: leave out negatives with a larger cosine; 0 keeps all.
+        backend: see `sphereface2_loss`.
+        chunk_size: classes at a time; None chooses by shape and device.
+        check_finite: refuse NaN and infinite embeddings by name, at the price of waiting for the
+            device; otherwise they make the loss NaN.
+
+    Attributes:
+        weight: (C, D) class centers.
+        bias: (1,).
+        recipe: the hyperparameters; replace it whole to change one, as a margin schedule does.
+
+    Raises:
+        ValueError: an unknown name, or a value outside its domain.
+
+    Example:
+        >>> head = SphereFace2(num_classes=1000, embedding_size=512)
+        >>> loss = head(torch.randn(8, 512), torch.randint(1000, (8,)))
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_size: int,
+        *,
+        preset: str = "opensphere",
+        margin_type: str | None = None,
+        lam: float | None = None,
+        scale: float | None = None,
+        margin: float | None = None,
+        t: float | None = None,
+        loss_weight: float | None = None,
+        gradient: str | None = None,
+        weight_norm: str | None = None,
+        learn_bias: bool = True,
+        interclass_filtering_threshold: float = 0.0,
+        backend: str = "auto",
+        chunk_size: int | None = None,
+        check_finite: bool = False,
+    ) -> None:
+        super().__init__()
+        _require_count("num_classes", num_classes)
+        _require_count("embedding_size", embedding_size)
+        if chunk_size is not None:
+            _require_count("chunk_size", chunk_size)
+        check_backend(backend)
+        self.recipe = Recipe.from_preset(
+            preset,
+            margin_type=margin_type,
+            lam=lam,
+            scale=scale,
+            margin=margin,
+            t=t,
+            loss_weight=loss_weight,
+            gradient=gradient,
+            weight_norm=weight_norm,
+            interclass_filtering_threshold=interclass_filtering_threshold,
+        )
+        self.num_classes = num_classes
+        self.embedding_size = embedding_size
+        self.backend = backend
+        self.chunk_size = chunk_size
+        self.check_finite = check_finite
+        self.weight = nn.Parameter(torch.empty(num_classes, embedding_size))
+        self.bias = nn.Parameter(torch.empty(1), requires_grad=learn_bias)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Class centers in random directions, and the recipe's initial bias."""
+        with torch.no_grad():
+            nn.init.normal_(self.weight)
+            self.weight.div_(torch.linalg.vector_norm(self.weight, dim=1, keepdim=True))
+            self.bias.fill_(self.recipe.initial_bias(self.num_classes))
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The batch's loss, a scalar; see `sphereface2_loss` for arguments and errors."""
+        if self.check_finite:
+            check_finite(embeddings)
+        return sphereface2_loss(
+            embeddings,
+            self.weight,
+            labels,
+            self.bias,
+            self.recipe,
+            backend=self.backend,
+            chunk_size=self.chunk_size,
+        )
+
+    def cosine(self, embeddings: Tensor) -> Tensor:
+        """Cosines (B, C) between embeddings (B, D) and the class centers."""
+        return unit(embeddings) @ unit(self.weight).T
+
+    def logits(self, embeddings: Tensor) -> Tensor:
+        """scale * g(cosine) + bias, (B, C): the log-odds that a face is of each class."""
+        return self._log_odds(self.cosine(embeddings))
+
+    def verification_probability(self, cosine: Tensor) -> Tensor:
+        """Probability that a pair of faces with this cosine is of one person; same shape.
+
+        The head learns when a face and a class center belong together; this reads the same scale,
+        g and bias for a face and a face.
+        """
+        return torch.sigmoid(self._log_odds(cosine))
+
+    def _log_odds(self, cosine: Tensor) -> Tensor:
+        return self.recipe.scale * g(cosine, self.recipe.t) + self.bias
+
+    def extra_repr(self) -> str:
+        shown = dataclasses.asdict(self.recipe)
+        shown.pop("bias")
+        details = ", ".join(f"{name}={value}" for name, value in shown.items())
+        return f"{self.num_classes}, {self.embedding_size}, {details}, backend={self.backend}"
+
+
+def _require_count(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
