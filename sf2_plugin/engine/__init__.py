@@ -1,0 +1,6 @@
+"""The loss and all its gradients in one pass over chunks of classes."""
+
+from .backends import BACKENDS, resolve_backend
+from .op import loss_with_gradients
+
+__all__ = ["BACKENDS", "loss_with_gradients", "resolve_backend"]

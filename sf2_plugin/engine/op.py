@@ -1,0 +1,188 @@
+"""The sweep as operators that autograd, torch.compile and the profiler know.
+
+Two of them, because the sweep may renormalise the class centers in place, and an operator that
+mutates its inputs cannot have a derivative: `sweep` computes the loss and all its gradients
+outside of autograd, and `attach` makes them the derivative of the loss.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..definition import unit
+from ..recipe import Recipe
+from .checks import check_labels
+from .sweep import sweep
+
+
+@torch.library.custom_op("sf2_plugin::sweep", mutates_args=("weight",))
+def _sweep(
+    x: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    bias: Tensor,
+    margin_type: str,
+    lam: float,
+    scale: float,
+    margin: float,
+    t: float,
+    loss_weight: float,
+    gradient: str,
+    weight_norm: str,
+    interclass_filtering_threshold: float,
+    product_dtype: torch.dtype,
+    negative_weight: float,
+    chunk_size: int | None,
+    embeddings_gradient: bool,
+    weight_gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    check_labels(labels, len(weight))
+    recipe = Recipe(
+        margin_type=margin_type,
+        lam=lam,
+        scale=scale,
+        margin=margin,
+        t=t,
+        loss_weight=loss_weight,
+        gradient=gradient,
+        weight_norm=weight_norm,
+        interclass_filtering_threshold=interclass_filtering_threshold,
+    )
+    return sweep(
+        x,
+        weight,
+        labels,
+        bias,
+        recipe,
+        product_dtype=product_dtype,
+        negative_weight=negative_weight,
+        chunk_size=chunk_size,
+        embeddings_gradient=embeddings_gradient,
+        weight_gradient=weight_gradient,
+    )
+
+
+@_sweep.register_fake
+def _(
+    x: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    bias: Tensor,
+    *args: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    embeddings_gradient, weight_gradient = args[-2:]
+    return (
+        x.new_empty(()),
+        torch.empty_like(x) if embeddings_gradient else x.new_empty(0),
+        torch.empty_like(weight) if weight_gradient else weight.new_empty(0),
+        torch.empty_like(bias),
+    )
+
+
+@torch.library.custom_op("sf2_plugin::attach", mutates_args=())
+def _attach(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    loss: Tensor,
+    x_gradient: Tensor,
+    weight_gradient: Tensor,
+    bias_gradient: Tensor,
+) -> Tensor:
+    return loss.clone()
+
+
+@_attach.register_fake
+def _(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    loss: Tensor,
+    x_gradient: Tensor,
+    weight_gradient: Tensor,
+    bias_gradient: Tensor,
+) -> Tensor:
+    return torch.empty_like(loss)
+
+
+def _save_gradients(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[4:])
+
+
+def _scale_gradients(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "SphereFace2's gradients are computed together with its loss and cannot be "
+            'differentiated again; use backend="reference" for second derivatives'
+        )
+    gradients = ctx.saved_tensors
+    scaled = (
+        _scaled(gradient, upstream) if needed else None
+        for gradient, needed in zip(gradients, ctx.needs_input_grad[:3], strict=True)
+    )
+    return (*scaled, None, None, None, None)
+
+
+def _scaled(gradient: Tensor, upstream: Tensor) -> Tensor:
+    # The class centers' gradient is the largest tensor of a step: where nothing else can see it,
+    # it is scaled in place, and on a CPU, where looking costs nothing, a factor of one is skipped.
+    eager = type(gradient) is Tensor
+    if eager and not upstream.is_cuda and upstream == 1:
+        return gradient
+    if eager and not torch._C._autograd._get_current_graph_task_keep_graph():
+        return gradient.mul_(upstream)
+    return gradient * upstream.to(gradient.dtype)
+
+
+_attach.register_autograd(_scale_gradients, setup_context=_save_gradients)
+
+
+def loss_with_gradients(
+    embeddings: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    bias: Tensor,
+    recipe: Recipe,
+    *,
+    product_dtype: torch.dtype | None = None,
+    negative_weight: float = 1.0,
+    chunk_size: int | None = None,
+) -> Tensor:
+    """The loss, a scalar, with its gradients already computed and waiting for backward.
+
+    Args:
+        embeddings: (B, D), of any length.
+        weight: (C, D) class centers, renormalised in place where the recipe says so.
+        labels: (B,) int64 in -1..C-1.
+        bias: (1,).
+        product_dtype: dtype of the matrix products' factors; None takes the embeddings'.
+        negative_weight: factor on the negatives' loss, for heads that sample them.
+        chunk_size: classes at a time; None chooses by shape and device.
+    """
+    x = unit(embeddings)
+    wanted = torch.is_grad_enabled()
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        loss, *gradients = _sweep(
+            x.detach(),
+            weight.detach(),
+            labels,
+            bias.detach(),
+            recipe.margin_type,
+            recipe.lam,
+            recipe.scale,
+            recipe.margin,
+            recipe.t,
+            recipe.loss_weight,
+            recipe.gradient,
+            recipe.weight_norm,
+            recipe.interclass_filtering_threshold,
+            product_dtype or embeddings.dtype,
+            negative_weight,
+            chunk_size,
+            wanted and x.requires_grad,
+            wanted and weight.requires_grad,
+        )
+    if not wanted:
+        return loss
+    return _attach(x, weight, bias, loss, *gradients)

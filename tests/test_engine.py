@@ -1,0 +1,245 @@
+"""Every backend against the definition, over shapes, dtypes, margins and chunk sizes."""
+
+import itertools
+
+import pytest
+import torch
+
+from sf2_plugin import Recipe, sphereface2_loss
+from sf2_plugin.definition import unit
+from sf2_plugin.engine import loss_with_gradients
+
+from .parity import relative_error
+
+MARGINS = ["C", "A", "M", "A2"]
+SHAPES = [(1, 2, 1), (2, 3, 2), (3, 17, 1), (7, 100, 5), (33, 257, 64), (300, 1000, 16)]
+SHAPES += [(64, 5000, 128), (5, 999, 512)]
+
+
+def inputs(batch_size, num_classes, size, dtype=torch.float32, seed=0):
+    """Faces near their centers, hard impostors among them, a tenth of them of no known identity."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(num_classes, size, generator=generator, dtype=torch.float64)
+    labels = torch.randint(num_classes, (batch_size,), generator=generator)
+    x = unit(weight)[labels] * 2 + torch.randn(
+        batch_size, size, generator=generator, dtype=torch.float64
+    )
+    labels[::10] = -1
+    return x.to(dtype), weight.to(dtype), labels
+
+
+def answers(backend, x, weight, labels, recipe, *, bias=-4.0, upstream=1.0, **kwargs):
+    """Loss, all gradients, and the class centers as the call left them."""
+    x, weight = (tensor.detach().clone().requires_grad_() for tensor in (x, weight))
+    bias = torch.full((1,), bias, dtype=weight.dtype, requires_grad=True)
+    loss = sphereface2_loss(x, weight, labels, bias, recipe, backend=backend, **kwargs)
+    (loss * upstream).backward()
+    return {
+        "loss": loss,
+        "embeddings": x.grad,
+        "weight": weight.grad,
+        "bias": bias.grad,
+        "stored weight": weight,
+    }
+
+
+def assert_agree(actual, expected, tolerance):
+    # In one dimension a direction cannot turn: its gradient is zero but for the rounding of
+    # terms as large as the loss.
+    flat = expected["embeddings"].shape[-1] == 1 if "embeddings" in expected else False
+    floor = expected["loss"].abs().item() if flat else 0.0
+    for name, value in expected.items():
+        error = relative_error(actual[name], value, floor)
+        assert error < tolerance, f"{name} differs by {error:.2e}"
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+@pytest.mark.parametrize("margin_type", MARGINS)
+def test_chunked_agrees_with_reference_in_float32(shape, preset, margin_type):
+    recipe = Recipe.from_preset(preset, margin_type=margin_type)
+    x, weight, labels = inputs(*shape)
+    expected = answers("reference", x, weight, labels, recipe)
+    for chunk_size in (None, 1 + shape[1] // 7, shape[1] - 1, shape[1] + 3):
+        actual = answers("chunked", x, weight, labels, recipe, chunk_size=chunk_size)
+        assert_agree(actual, expected, 1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("gradient", "weight_norm"), itertools.product(["detached", "exact"], ["in_place", "in_graph"])
+)
+@pytest.mark.parametrize("margin_type", MARGINS)
+def test_chunked_agrees_with_reference_in_float64(shape, gradient, weight_norm, margin_type):
+    recipe = Recipe.from_preset(
+        margin_type=margin_type,
+        gradient=gradient,
+        weight_norm=weight_norm,
+        interclass_filtering_threshold=0.4,
+    )
+    x, weight, labels = inputs(*shape, dtype=torch.float64)
+    expected = answers("reference", x, weight, labels, recipe)
+    actual = answers("chunked", x, weight, labels, recipe, chunk_size=1 + shape[1] // 3)
+    assert_agree(actual, expected, 1e-10)
+
+
+@pytest.mark.parametrize("t", [1.0, 2.0, 2.5, 7.0])
+@pytest.mark.parametrize("margin_type", ["C", "A", "M"])
+@pytest.mark.parametrize("gradient", ["detached", "exact"])
+def test_every_exponent(t, margin_type, gradient):
+    recipe = Recipe.from_preset(t=t, margin_type=margin_type, gradient=gradient)
+    x, weight, labels = inputs(20, 50, 2, dtype=torch.float64)
+    expected = answers("reference", x, weight, labels, recipe)
+    assert_agree(answers("chunked", x, weight, labels, recipe, chunk_size=7), expected, 1e-10)
+
+
+@pytest.mark.parametrize("bias", [-200.0, -20.0, 0.0, 20.0, 60.0])
+def test_logits_far_from_zero_keep_their_precision(bias):
+    # At -200 a negative's loss underflows; at 60 it is the logit itself.
+    recipe = Recipe()
+    x, weight, labels = inputs(33, 257, 64)
+    exact = answers("reference", x.double(), weight.double(), labels, recipe, bias=bias)
+    actual = answers("chunked", x, weight, labels, recipe, bias=bias)
+    assert_agree(actual, exact, 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+def test_half_precision_inputs_are_summed_in_float32(dtype, preset):
+    recipe = Recipe.from_preset(preset)
+    x, weight, labels = inputs(64, 999, 128, dtype=dtype)
+    # The same rounded numbers, multiplied exactly.
+    exact = answers("reference", x.double(), weight.double(), labels, recipe)
+    actual = answers("chunked", x, weight, labels, recipe)
+    assert actual["loss"].dtype == torch.float32
+    assert actual["embeddings"].dtype == actual["weight"].dtype == dtype
+    # What is left is the rounding of stored centers and of the gradients' own dtype.
+    assert relative_error(actual["loss"], exact["loss"]) < 4 * torch.finfo(dtype).eps
+    for name in ("embeddings", "weight", "bias"):
+        assert relative_error(actual[name], exact[name]) < 8 * torch.finfo(dtype).eps
+
+
+def test_half_embeddings_against_float32_centers():
+    recipe = Recipe()
+    x, weight, labels = inputs(16, 99, 32)
+    x = x.bfloat16()
+    expected = answers("reference", x, weight, labels, recipe)
+    actual = answers("chunked", x, weight, labels, recipe)
+    assert actual["weight"].dtype == torch.float32
+    assert_agree(
+        {k: actual[k] for k in ("loss", "weight")},
+        {k: expected[k] for k in ("loss", "weight")},
+        1e-5,
+    )
+
+
+@pytest.mark.parametrize("upstream", [0.0, 0.5, 65536.0])
+def test_the_incoming_gradient_scales_everything(upstream):
+    recipe = Recipe()
+    x, weight, labels = inputs(16, 99, 32)
+    expected = answers("reference", x, weight, labels, recipe, upstream=upstream)
+    assert_agree(answers("chunked", x, weight, labels, recipe, upstream=upstream), expected, 1e-5)
+
+
+def test_backward_twice_through_a_retained_graph():
+    x, weight, labels = inputs(16, 99, 32)
+    x.requires_grad_()
+    weight.requires_grad_()
+    loss = sphereface2_loss(x, weight, labels, torch.zeros(1), Recipe())
+    first = torch.autograd.grad(3 * loss, (x, weight), retain_graph=True)
+    second = torch.autograd.grad(5 * loss, (x, weight))
+    for a, b in zip(first, second, strict=True):
+        torch.testing.assert_close(a * 5, b * 3)
+
+
+def test_a_second_derivative_is_refused():
+    x, weight, labels = inputs(4, 9, 8)
+    x.requires_grad_()
+    loss = sphereface2_loss(x, weight, labels, torch.zeros(1), Recipe())
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        torch.autograd.grad(loss, x, create_graph=True)
+
+
+@pytest.mark.parametrize("frozen", ["embeddings", "weight", "bias"])
+def test_what_is_frozen_gets_no_gradient_and_changes_no_other(frozen):
+    x, weight, labels = inputs(16, 99, 32)
+    tensors = {"embeddings": x, "weight": weight, "bias": torch.tensor([-4.0])}
+    expected = answers("chunked", x, weight, labels, Recipe())
+    for name, tensor in tensors.items():
+        tensor.requires_grad_(name != frozen)
+    sphereface2_loss(x, weight, labels, tensors["bias"], Recipe()).backward()
+    for name, tensor in tensors.items():
+        if name == frozen:
+            assert tensor.grad is None
+        else:
+            torch.testing.assert_close(tensor.grad, expected[name])
+
+
+def test_without_gradients_only_the_loss_is_computed():
+    x, weight, labels = inputs(16, 99, 32)
+    weight.requires_grad_()
+    expected = answers("chunked", x, weight, labels, Recipe())["loss"]
+    with torch.no_grad():
+        loss = sphereface2_loss(x, weight, labels, torch.tensor([-4.0]), Recipe())
+    assert not loss.requires_grad
+    torch.testing.assert_close(loss, expected.detach())
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+def test_an_empty_batch_has_loss_zero_and_gradients_of_zeros(backend, preset):
+    recipe = Recipe.from_preset(preset)
+    x, weight, labels = torch.empty(0, 8), torch.randn(9, 8), torch.empty(0, dtype=torch.long)
+    answer = answers(backend, x, weight, labels, recipe)
+    assert answer["loss"].item() == 0
+    assert answer["embeddings"].shape == (0, 8)
+    assert torch.equal(answer["weight"], torch.zeros(9, 8))
+    assert answer["bias"].item() == 0
+
+
+@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+def test_one_class_has_only_positives(preset):
+    recipe = Recipe.from_preset(preset)
+    x, weight, _ = inputs(5, 1, 8, dtype=torch.float64)
+    labels = torch.zeros(5, dtype=torch.long)
+    expected = answers("reference", x, weight, labels, recipe)
+    assert_agree(answers("chunked", x, weight, labels, recipe), expected, 1e-10)
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+def test_zero_rows_have_finite_gradients(backend, preset):
+    x, weight, labels = inputs(5, 9, 8)
+    x[0] = 0
+    weight[3] = 0
+    answer = answers(backend, x, weight, labels, Recipe.from_preset(preset))
+    assert all(torch.isfinite(value).all() for value in answer.values())
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("margin_type", MARGINS)
+def test_faces_on_their_own_and_on_opposite_centers(backend, margin_type):
+    weight = torch.eye(4, dtype=torch.float64)
+    x = torch.cat([weight, -weight])
+    labels = torch.arange(4).repeat(2)
+    recipe = Recipe.from_preset("wespeaker", margin_type=margin_type)
+    answer = answers(backend, x, weight, labels, recipe)
+    assert all(torch.isfinite(value).all() for value in answer.values())
+
+
+def test_a_repeated_call_gives_the_same_bits():
+    x, weight, labels = inputs(64, 999, 32)
+    first, second = (answers("chunked", x, weight, labels, Recipe()) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_negative_weight_multiplies_the_negatives():
+    from sf2_plugin.definition import sphereface2
+
+    x, weight, labels = inputs(16, 99, 32, dtype=torch.float64)
+    bias = torch.zeros(1, dtype=torch.float64)
+    actual = loss_with_gradients(x, weight.clone(), labels, bias, Recipe(), negative_weight=2.5)
+    values = dict(vars(Recipe()))
+    values.pop("bias")
+    expected = sphereface2(x, weight, labels, bias, **values, negative_weight=2.5)
+    torch.testing.assert_close(actual, expected)
