@@ -1,0 +1,25 @@
+"""Faces in and out: pair sets, image folders, InsightFace records, and synthetic faces.
+
+NumPy alone, and Pillow (`pip install "sf2-plugin[data]"`) where pixels are asked for.
+"""
+
+from .bins import read_pair_bin, write_pair_bin
+from .folders import FaceFolder, read_face_folder
+from .images import decode_image, encode_jpeg
+from .pairs import PairSet, read_pair_list, read_pairs
+from .synthetic import contact_sheet, draw_face, write_synthetic_faces
+
+__all__ = [
+    "FaceFolder",
+    "PairSet",
+    "contact_sheet",
+    "decode_image",
+    "draw_face",
+    "encode_jpeg",
+    "read_face_folder",
+    "read_pair_bin",
+    "read_pair_list",
+    "read_pairs",
+    "write_pair_bin",
+    "write_synthetic_faces",
+]
