@@ -4,10 +4,11 @@ NumPy alone, and Pillow (`pip install "sf2-plugin[data]"`) where pixels are aske
 """
 
 from .bins import read_pair_bin, write_pair_bin
+from .drawing import draw_face
 from .folders import FaceFolder, read_face_folder
 from .images import decode_image, encode_jpeg
 from .pairs import PairSet, read_pair_list, read_pairs
-from .synthetic import contact_sheet, draw_face, write_synthetic_faces
+from .synthetic import contact_sheet, write_synthetic_faces
 
 __all__ = [
     "FaceFolder",

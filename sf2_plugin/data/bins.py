@@ -17,7 +17,7 @@ import pickletools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -98,6 +98,7 @@ def _parse(content: bytes) -> object:
     marks: list[int] = []
     memo: dict[int, object] = {}
     encoded = 0
+    argument: Any
 
     def since_mark() -> list:
         start = marks.pop()
