@@ -1,0 +1,33 @@
+"""SphereFace2 for MMEngine: loss, face pairs, verification metric and hooks, in its root registries.
+
+Importing this package registers everything; in a config::
+
+    custom_imports = dict(imports=["sf2_plugin.integrations.mmengine"])
+
+Frameworks built on MMEngine find these names too, because their registries ask the root.
+"""
+
+from ..requirements import require
+
+require("mmengine", extra="mmengine")
+
+from mmengine.registry import MODELS  # noqa: E402
+
+from sf2_plugin import SphereFace2  # noqa: E402
+
+from .checkpoints import allow_mmengine_checkpoints  # noqa: E402
+from .datasets import FacePairDataset  # noqa: E402
+from .margin_schedule import MarginScheduleHook  # noqa: E402
+from .metrics import FaceVerification  # noqa: E402
+from .verification_hook import FaceVerificationHook  # noqa: E402
+
+MODELS.register_module(module=SphereFace2)
+allow_mmengine_checkpoints()
+
+__all__ = [
+    "FacePairDataset",
+    "FaceVerification",
+    "FaceVerificationHook",
+    "MarginScheduleHook",
+    "SphereFace2",
+]

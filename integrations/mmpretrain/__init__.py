@@ -1,0 +1,27 @@
+"""SphereFace2 for MMPretrain: in a config that trains today, change the head's type.
+
+Importing this package registers everything::
+
+    custom_imports = dict(imports=["sf2_plugin.integrations.mmpretrain"])
+    model = dict(head=dict(type="SphereFace2ClsHead", num_classes=..., in_channels=...))
+"""
+
+from ..requirements import require
+
+require("mmpretrain", extra="mmpretrain")
+
+from ..mmengine import (  # noqa: E402
+    FacePairDataset,
+    FaceVerification,
+    FaceVerificationHook,
+    MarginScheduleHook,
+)
+from .heads import SphereFace2ClsHead  # noqa: E402
+
+__all__ = [
+    "FacePairDataset",
+    "FaceVerification",
+    "FaceVerificationHook",
+    "MarginScheduleHook",
+    "SphereFace2ClsHead",
+]

@@ -1,0 +1,83 @@
+"""Face verification as an MMEngine metric."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
+
+from sf2_plugin.evaluation import PairReport, verify_pairs
+
+FAR_TARGETS = (1e-3, 1e-2, 1e-1)
+
+
+@METRICS.register_module()
+class FaceVerification(BaseMetric):
+    """1:1 verification on a `FacePairDataset` by the protocol of LFW.
+
+    Gives ``NAME/accuracy`` (mean over the folds), ``NAME/accuracy_std``, ``NAME/eer``,
+    ``NAME/auc`` and ``NAME/tar@far=...``, where NAME is the pair set's. A FAR too small for the
+    number of impostor pairs is left out, because it cannot be measured.
+
+    Reads the field ``embedding`` of the model's predictions, which `SphereFace2ClsHead` adds. For
+    other heads there is `FaceVerificationHook`, which needs nothing of the head.
+
+    Args:
+        folds: the pairs are cut into this many runs, in order.
+        far_targets: FARs at which TAR is given.
+        collect_device: see `mmengine.evaluator.BaseMetric`.
+
+    Example:
+        >>> val_evaluator = dict(type="FaceVerification", far_targets=[1e-4, 1e-3])
+    """
+
+    def __init__(
+        self,
+        folds: int = 10,
+        far_targets: Sequence[float] = FAR_TARGETS,
+        collect_device: str = "cpu",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(collect_device=collect_device, **kwargs)
+        self.folds = folds
+        self.far_targets = tuple(far_targets)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        for sample in data_samples:
+            if "embedding" not in sample:
+                raise ValueError(
+                    "FaceVerification reads the field `embedding` of the predictions, which "
+                    "SphereFace2ClsHead adds; for other heads use FaceVerificationHook"
+                )
+            embedding = sample["embedding"].float().cpu().numpy()
+            self.results.append((sample["sample_idx"], embedding))
+
+    def compute_metrics(self, results: list[tuple[int, np.ndarray]]) -> dict[str, float]:
+        ordered = [embedding for _, embedding in sorted(results, key=lambda result: result[0])]
+        return pair_figures(
+            verify_faces(np.stack(ordered), self.dataset_meta, self.folds, self.far_targets),
+            self.dataset_meta["name"],
+        )
+
+
+def verify_faces(
+    views: np.ndarray, metainfo: dict[str, Any], folds: int, far_targets: Sequence[float]
+) -> PairReport:
+    """The report on a `FacePairDataset` from its embeddings (items, D), in the dataset's order."""
+    faces = views.reshape(-1, metainfo["views"], views.shape[1]).sum(axis=1)
+    return verify_pairs(faces[metainfo["face_of"]], metainfo["issame"], folds, far_targets)
+
+
+def pair_figures(report: PairReport, name: str) -> dict[str, float]:
+    """The figures a training log shows, as ``NAME/figure``; what cannot be measured is left out."""
+    figures = {
+        "accuracy": report.accuracy_mean,
+        "accuracy_std": report.accuracy_std,
+        "eer": report.eer,
+        "auc": report.auc,
+    }
+    for far, tar in report.tar_at_far.items():
+        if tar is not None:
+            figures[f"tar@far={far:g}"] = tar.tar
+    return {f"{name}/{figure}": float(value) for figure, value in figures.items()}
