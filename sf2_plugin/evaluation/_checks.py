@@ -9,7 +9,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ids = NDArray[np.int64]
 
-CHUNK_ROWS = 4096
+_CHUNK_ROWS = 4096
 
 
 def as_embeddings(embeddings: ArrayLike, name: str = "embeddings") -> NDArray[np.floating]:
@@ -21,8 +21,8 @@ def as_embeddings(embeddings: ArrayLike, name: str = "embeddings") -> NDArray[np
         array = array.astype(np.float64)
     if array.dtype.kind != "f":
         raise TypeError(f"{name} must be real numbers, not {array.dtype}")
-    for start in range(0, len(array), CHUNK_ROWS):
-        chunk = array[start : start + CHUNK_ROWS]
+    for start in range(0, len(array), _CHUNK_ROWS):
+        chunk = array[start : start + _CHUNK_ROWS]
         _refuse_rows(~np.isfinite(chunk).all(axis=1), start, f"{name} must be finite: NaN or inf")
         _refuse_rows(~chunk.any(axis=1), start, f"{name} must have a direction: all zero")
     return array
@@ -66,14 +66,14 @@ def as_issame(issame: ArrayLike, pairs: int, name: str = "issame") -> Bools:
     return array
 
 
-def as_ids(ids: ArrayLike, length: int, name: str, of: str) -> Ids:
-    """A (length,) int64 array of identifiers."""
+def as_ids(ids: ArrayLike, length: int, name: str, of: str) -> NDArray:
+    """A (length,) array of identifiers: int64, or strings as they are."""
     array = np.asarray(ids)
     if array.shape != (length,):
         raise ValueError(f"{name} must be ({length},), one for each of {of}, not {array.shape}")
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, not {array.dtype}")
-    return array.astype(np.int64, copy=False)
+    if array.dtype.kind not in "iuU":
+        raise TypeError(f"{name} must be integers or strings, not {array.dtype}")
+    return array if array.dtype.kind == "U" else array.astype(np.int64, copy=False)
 
 
 def as_targets(targets: Sequence[float], name: str = "far_targets") -> tuple[float, ...]:

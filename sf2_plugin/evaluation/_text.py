@@ -7,24 +7,27 @@ from .roc import TarAtFar
 Figures = dict[str, float | int | None]
 
 
-def tar_figures(tar_at_far: Mapping[float, TarAtFar | None]) -> Figures:
-    """`tar_at_far_0.001` with its interval, `_low` and `_high`, for every target."""
+def rate_figures(name: str, rates: Mapping[float, TarAtFar | None]) -> Figures:
+    """`NAME_0.001` with its interval, `_low` and `_high`, for every target."""
     figures: Figures = {}
-    for target, tar in tar_at_far.items():
+    for target, rate in rates.items():
         for suffix, field in (("", "tar"), ("_low", "low"), ("_high", "high")):
-            figures[f"tar_at_far_{target:g}{suffix}"] = getattr(tar, field) if tar else None
+            figures[f"{name}_{target:g}{suffix}"] = getattr(rate, field) if rate else None
     return figures
 
 
-def tar_rows(tar_at_far: Mapping[float, TarAtFar | None]) -> list[tuple[str, str]]:
+def rate_rows(
+    name: str, rates: Mapping[float, TarAtFar | None], scarce: str
+) -> list[tuple[str, str]]:
+    """A line for every target; `scarce` says what there was too little of to measure it."""
     return [
         (
-            f"TAR@FAR={target:g}",
-            f"{tar.tar:.5f} [{tar.low:.5f}, {tar.high:.5f}] at {tar.threshold:.4f}"
-            if tar
-            else "not measurable: too few impostor pairs",
+            f"{name}={target:g}",
+            f"{rate.tar:.5f} [{rate.low:.5f}, {rate.high:.5f}] at {rate.threshold:.4f}"
+            if rate
+            else f"not measurable: too few {scarce}",
         )
-        for target, tar in tar_at_far.items()
+        for target, rate in rates.items()
     ]
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import CHUNK_ROWS, Bools, Floats, as_embeddings, as_issame, as_scores, as_targets
-from ._text import Figures, tar_figures, tar_rows, text_table
+from ._checks import Bools, Floats, as_embeddings, as_issame, as_scores, as_targets
+from ._text import Figures, rate_figures, rate_rows, text_table
+from ._vectors import CHUNK_ROWS, unit
 from .roc import Roc, TarAtFar, best_threshold, roc_curve
 
 FAR_TARGETS = (1e-3, 1e-2, 1e-1)
@@ -84,7 +85,7 @@ class PairReport:
             "auc": self.auc,
             "eer": self.eer,
         }
-        figures |= tar_figures(self.tar_at_far)
+        figures |= rate_figures("tar_at_far", self.tar_at_far)
         if self.grid_accuracy is not None:
             figures["grid_accuracy_mean"] = float(self.grid_accuracy.mean())
             figures["grid_accuracy_std"] = float(self.grid_accuracy.std())
@@ -100,7 +101,7 @@ class PairReport:
             ("threshold", f"{self.thresholds.mean():.4f} (mean over {len(self.accuracy)} folds)"),
             ("AUC", f"{self.auc:.6f}"),
             ("EER", f"{self.eer:.5f}"),
-            *tar_rows(self.tar_at_far),
+            *rate_rows("TAR@FAR", self.tar_at_far, "impostor pairs"),
         ]
         if self.grid_accuracy is not None:
             mean, std = self.grid_accuracy.mean(), self.grid_accuracy.std()
@@ -203,10 +204,7 @@ def _pair_cosines(embeddings: np.ndarray) -> Floats:
     """Cosines of rows 2i and 2i+1, from their distance: exact for equal faces, never above 1."""
     cosines = np.empty(len(embeddings) // 2)
     for start in range(0, len(cosines), CHUNK_ROWS):
-        chunk = embeddings[2 * start : 2 * (start + CHUNK_ROWS)].astype(np.float64)
-        # The largest entry is divided out first: a square can leave the range of float64.
-        chunk /= np.abs(chunk).max(axis=1, keepdims=True)
-        chunk /= np.sqrt(np.einsum("ij,ij->i", chunk, chunk))[:, None]
+        chunk = unit(embeddings[2 * start : 2 * (start + CHUNK_ROWS)])
         difference = chunk[0::2] - chunk[1::2]
         cosines[start : start + CHUNK_ROWS] = 1 - np.einsum("ij,ij->i", difference, difference) / 2
     return np.maximum(cosines, -1.0, out=cosines)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ._files import replacing
+from ..data.atomic import atomic_file
 from .roc import Roc
 
 if TYPE_CHECKING:
@@ -80,5 +80,5 @@ def _figure(x: str, y: str) -> "tuple[Figure, Axes]":
 
 
 def _save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    with atomic_file(os.fspath(path)) as file:
+        figure.savefig(file, format="png", dpi=150)

@@ -1,0 +1,155 @@
+"""1:N identification, closed-set and open-set, by the protocol of IJB-B and IJB-C.
+
+Each probe searches the gallery. Searches by people who are in the gallery ("mated") give the
+closed-set figures: at which rank the right person comes. Searches by people who are not give the
+open-set figures, after NIST (Grother et al., NISTIR 8271) and IJB (Maze et al., ICB 2018):
+
+- FPIR(t): the share of non-mated searches whose best candidate scores at least t;
+- TPIR(t): the share of mated searches whose mate scores at least t, whatever its rank.
+
+IJB has two galleries, searched apart: call `identify` for each and average, as the field does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ._checks import Floats, Ids, as_embeddings, as_ids, as_targets
+from ._text import Figures, rate_figures, rate_rows, text_table
+from ._vectors import CHUNK_ROWS, unit
+from .roc import Roc, TarAtFar
+
+RANKS = (1, 5, 10)
+FPIR_TARGETS = (0.01, 0.1)
+
+
+@dataclass(frozen=True, eq=False)
+class IdentificationReport:
+    """What `identify` answers for M mated and U non-mated searches among L identities."""
+
+    identities: int
+    """L, people in the gallery."""
+    ranks: Ids
+    """(M,) rank of the right person in each mated search, from 1; a tie ranks it behind."""
+    mate_scores: Floats
+    """(M,) cosine with the right person."""
+    nonmate_scores: Floats
+    """(U,) cosine with the best candidate in each non-mated search."""
+    cmc: Floats
+    """(L,) share of mated searches with the right person among the best 1, 2 ... L."""
+    roc: Roc | None
+    """TPIR, as its `tar`, over FPIR, as its `far`; None without non-mated searches."""
+    tpir_at_fpir: dict[float, TarAtFar | None]
+    """By FPIR target; `tar` is the TPIR and `far` the FPIR. None where there are too few non-mated
+    searches, or none at all, to measure such an FPIR."""
+
+    def rank_accuracy(self, rank: int) -> float | None:
+        """The share of mated searches with the right person among the best `rank`.
+
+        None where the gallery has no more people than that, so that it could not be missed.
+        """
+        if rank < 1:
+            raise ValueError(f"rank must be at least 1, not {rank}")
+        return float(self.cmc[rank - 1]) if rank < self.identities else None
+
+    def as_dict(self) -> Figures:
+        """Plain figures by name, ready for JSON or a logger; None for what cannot be measured."""
+        figures: Figures = {
+            "identities": self.identities,
+            "mated": len(self.ranks),
+            "nonmated": len(self.nonmate_scores),
+        }
+        for rank in RANKS:
+            figures[f"rank_{rank}"] = self.rank_accuracy(rank)
+        return figures | rate_figures("tpir_at_fpir", self.tpir_at_fpir)
+
+    def table(self) -> str:
+        """The report as a few lines of text."""
+        rows = [
+            ("gallery", f"{self.identities} identities"),
+            ("searches", f"{len(self.ranks)} mated, {len(self.nonmate_scores)} non-mated"),
+        ]
+        for rank in RANKS:
+            share = self.rank_accuracy(rank)
+            small = "not measurable: too few identities"
+            rows.append((f"rank-{rank}", small if share is None else f"{share:.5f}"))
+        rows += rate_rows("TPIR@FPIR", self.tpir_at_fpir, "non-mated searches")
+        return text_table(rows)
+
+    __str__ = table
+
+
+def identify(
+    gallery: ArrayLike,
+    gallery_ids: ArrayLike,
+    probes: ArrayLike,
+    probe_ids: ArrayLike,
+    fpir_targets: Sequence[float] = FPIR_TARGETS,
+) -> IdentificationReport:
+    """Search each probe in a gallery.
+
+    Args:
+        gallery: (G, D), of any length; the cosine is what counts.
+        gallery_ids: (G,) who they are, integers or strings. A person enrolled several times scores
+            as the best of these.
+        probes: (P, D).
+        probe_ids: (P,) who they are. Those who are not in the gallery make the open-set figures.
+        fpir_targets: the FPIRs at which TPIR is reported.
+
+    Raises:
+        ValueError: embeddings that are NaN, infinite or zero; lengths or dimensions that differ;
+            no probe's person is in the gallery; an FPIR outside 0..1.
+        TypeError: ids of two kinds, integers and strings.
+    """
+    targets = as_targets(fpir_targets, "fpir_targets")
+    gallery, probes = as_embeddings(gallery, "gallery"), as_embeddings(probes, "probes")
+    if gallery.shape[1] != probes.shape[1]:
+        raise ValueError(
+            "gallery and probes must have the same dimensions, "
+            f"not {gallery.shape[1]} and {probes.shape[1]}"
+        )
+    gallery_ids = as_ids(gallery_ids, len(gallery), "gallery_ids", "gallery")
+    probe_ids = as_ids(probe_ids, len(probes), "probe_ids", "probes")
+    if gallery_ids.dtype.kind != probe_ids.dtype.kind:
+        raise TypeError(
+            "gallery_ids and probe_ids must be of one kind, "
+            f"not {gallery_ids.dtype} and {probe_ids.dtype}"
+        )
+
+    order = np.argsort(gallery_ids, kind="stable")
+    people, starts = np.unique(gallery_ids[order], return_index=True)
+    mate = np.minimum(np.searchsorted(people, probe_ids), len(people) - 1)
+    mated = people[mate] == probe_ids
+    if not mated.any():
+        raise ValueError(
+            f"none of the {len(np.unique(probe_ids))} people in probe_ids is in gallery_ids: "
+            "no search can find its mate"
+        )
+
+    columns = unit(gallery[order]).T
+    best, mate_scores = np.empty(len(probes)), np.empty(len(probes))
+    ranks = np.empty(len(probes), dtype=np.int64)
+    for start in range(0, len(probes), CHUNK_ROWS):
+        chunk = slice(start, start + CHUNK_ROWS)
+        similarity = unit(probes[chunk]) @ columns
+        if len(people) < len(gallery):
+            similarity = np.maximum.reduceat(similarity, starts, axis=1)
+        best[chunk] = similarity.max(axis=1)
+        mate_scores[chunk] = np.take_along_axis(similarity, mate[chunk, None], axis=1)[:, 0]
+        ranks[chunk] = np.count_nonzero(similarity >= mate_scores[chunk, None], axis=1)
+
+    nonmate_scores = best[~mated]
+    roc = None
+    if len(nonmate_scores):
+        roc = Roc(np.sort(mate_scores[mated]), np.sort(nonmate_scores))
+    return IdentificationReport(
+        identities=len(people),
+        ranks=ranks[mated],
+        mate_scores=mate_scores[mated],
+        nonmate_scores=nonmate_scores,
+        cmc=np.bincount(ranks[mated], minlength=len(people) + 1)[1:].cumsum() / mated.sum(),
+        roc=roc,
+        tpir_at_fpir={target: roc.tar_at_far(target) if roc else None for target in targets},
+    )

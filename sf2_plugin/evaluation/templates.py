@@ -1,0 +1,289 @@
+"""1:1 verification of templates by the protocol of IJB-B and IJB-C.
+
+A template is a set of images and videos of one person. Frames of one video (a "media") are
+averaged first, so that a long video weighs no more than a photograph; then the media are summed.
+Sources: Whitelam et al., CVPRW 2017 (IJB-B); Maze et al., ICB 2018 (IJB-C); the pooling is that of
+InsightFace's `eval_ijbc.py`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._checks import (
+    Bools,
+    Floats,
+    Ids,
+    as_embeddings,
+    as_ids,
+    as_issame,
+    as_scores,
+    as_targets,
+)
+from ._text import Figures, rate_figures, rate_rows, text_table
+from ._vectors import CHUNK_ROWS, unit
+from .roc import Roc, TarAtFar, accepted, roc_curve
+
+FAR_TARGETS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+
+_POOLED_IMAGES = 8192
+_PRODUCT_ROWS = 128
+#: A gathered pair costs about as much as this many entries of a matrix product.
+_GATHER_COST = 24
+
+
+@dataclass(frozen=True, eq=False)
+class TemplateReport:
+    """What `verify_templates` answers for N pairs among T templates."""
+
+    template_ids: Ids
+    """(T,) ascending."""
+    template_features: Floats
+    """(T, D) of length one."""
+    scores: Floats
+    """(N,) cosines."""
+    issame: Bools
+    """(N,) True for a genuine pair."""
+    roc: Roc
+    """The exact ROC over all pairs."""
+    tar_at_far: dict[float, TarAtFar | None]
+    """By FAR target; None where there are too few impostor pairs to measure such a FAR."""
+    nearest_tar_at_far: dict[float, float]
+    """By FAR target, as InsightFace's IJB tables: TAR at the point of scikit-learn's ROC whose FAR
+    is nearest the target. It may lie above the target, and it is given however few the pairs."""
+
+    @property
+    def auc(self) -> float:
+        return self.roc.auc
+
+    @property
+    def eer(self) -> float:
+        return self.roc.eer
+
+    def as_dict(self) -> Figures:
+        """Plain figures by name, ready for JSON or a logger; None for what cannot be measured."""
+        figures: Figures = {
+            "templates": len(self.template_ids),
+            "pairs": len(self.scores),
+            "genuine": len(self.roc.genuine),
+            "impostor": len(self.roc.impostor),
+            "auc": self.auc,
+            "eer": self.eer,
+        }
+        figures |= rate_figures("tar_at_far", self.tar_at_far)
+        for target, tar in self.nearest_tar_at_far.items():
+            figures[f"nearest_tar_at_far_{target:g}"] = tar
+        return figures
+
+    def table(self) -> str:
+        """The report as a few lines of text."""
+        genuine, impostor = len(self.roc.genuine), len(self.roc.impostor)
+        return text_table(
+            [
+                ("templates", f"{len(self.template_ids)}"),
+                ("pairs", f"{len(self.scores)} ({genuine} genuine, {impostor} impostor)"),
+                ("AUC", f"{self.auc:.6f}"),
+                ("EER", f"{self.eer:.5f}"),
+                *rate_rows("TAR@FAR", self.tar_at_far, "impostor pairs"),
+                *(
+                    (f"TAR@nearest FAR={target:g}", f"{tar:.5f}")
+                    for target, tar in self.nearest_tar_at_far.items()
+                ),
+            ]
+        )
+
+    __str__ = table
+
+
+def verify_templates(
+    features: ArrayLike,
+    templates: ArrayLike,
+    medias: ArrayLike,
+    p1: ArrayLike,
+    p2: ArrayLike,
+    labels: ArrayLike,
+    *,
+    flipped: ArrayLike | None = None,
+    detector_scores: ArrayLike | None = None,
+    norm_weighting: bool = True,
+    far_targets: Sequence[float] = FAR_TARGETS,
+) -> TemplateReport:
+    """Pool images to templates and verify pairs of templates.
+
+    Args:
+        features: (images, D); see `pool_templates` for this and all that concerns images.
+        templates: (images,) ids of the template each image belongs to; gaps are allowed.
+        medias: (images,) ids of the photograph or video each image is or comes from.
+        p1, p2: (N,) template ids of the pairs.
+        labels: (N,) 1 or True where both templates are of one person.
+        far_targets: the FARs at which TAR is reported.
+
+    Raises:
+        ValueError: features that are NaN, infinite or zero; lengths that differ; a pair of a
+            template that has no image; no genuine or no impostor pair; a FAR outside 0..1.
+
+    Needs memory for the float64 template features and four numbers a pair, whatever the images.
+    """
+    targets = as_targets(far_targets)
+    issame = as_issame(labels, np.size(labels), "labels")
+    first, second = as_ids(p1, len(issame), "p1", "labels"), as_ids(p2, len(issame), "p2", "labels")
+    template_features, template_ids = pool_templates(
+        features,
+        templates,
+        medias,
+        flipped=flipped,
+        detector_scores=detector_scores,
+        norm_weighting=norm_weighting,
+    )
+    scores = score_pairs(
+        template_features,
+        _rows_of(first, template_ids, "p1"),
+        _rows_of(second, template_ids, "p2"),
+    )
+    roc = roc_curve(scores, issame)
+    return TemplateReport(
+        template_ids=template_ids,
+        template_features=template_features,
+        scores=scores,
+        issame=issame,
+        roc=roc,
+        tar_at_far={target: roc.tar_at_far(target) for target in targets},
+        nearest_tar_at_far=_nearest_tar_at_far(roc, targets),
+    )
+
+
+def pool_templates(
+    features: ArrayLike,
+    templates: ArrayLike,
+    medias: ArrayLike,
+    *,
+    flipped: ArrayLike | None = None,
+    detector_scores: ArrayLike | None = None,
+    norm_weighting: bool = True,
+) -> tuple[Floats, Ids]:
+    """The sum of each template's media means, at length one.
+
+    Args:
+        features: (images, D) as the backbone gives them; may be a memory map.
+        templates: (images,) template ids.
+        medias: (images,) media ids; they count within a template.
+        flipped: (images, D) features of the mirrored images, added to `features`: the flip test.
+        detector_scores: (images,) weights, the detector's confidence in each face.
+        norm_weighting: True leaves an image's weight at the length of its feature, which is small
+            for poor images; False gives all images the same.
+
+    Returns:
+        (T, D) float64 features and their (T,) template ids, ascending.
+    """
+    features = as_embeddings(features, "features")
+    images = len(features)
+    if flipped is not None:
+        flipped = as_embeddings(flipped, "flipped")
+        if flipped.shape != features.shape:
+            raise ValueError(
+                f"flipped must be shaped as features, {features.shape}, not {flipped.shape}"
+            )
+    templates = as_ids(templates, images, "templates", "features")
+    medias = as_ids(medias, images, "medias", "features")
+
+    order = np.lexsort((medias, templates))
+    new_template = _starts_of_runs(templates[order])
+    media = np.cumsum(new_template | _starts_of_runs(medias[order])) - 1
+    weights = 1 / np.bincount(media)[media]
+    if detector_scores is not None:
+        detector_scores = as_scores(detector_scores, "detector_scores")
+        if len(detector_scores) != images:
+            raise ValueError(
+                f"detector_scores must be ({images},), one for each of features, "
+                f"not ({len(detector_scores)},)"
+            )
+        weights *= detector_scores[order]
+
+    starts = np.flatnonzero(new_template)
+    template_ids = templates[order][starts]
+    pooled = np.empty((len(starts), features.shape[1]))
+    for first, last in _runs_of_templates(starts, images):
+        begin, end = starts[first], starts[last] if last < len(starts) else images
+        chunk = features[order[begin:end]].astype(np.float64)
+        if flipped is not None:
+            chunk += flipped[order[begin:end]]
+        if not norm_weighting:
+            chunk = unit(chunk)
+        chunk *= weights[begin:end, None]
+        pooled[first:last] = np.add.reduceat(chunk, starts[first:last] - begin, axis=0)
+
+    lost = ~pooled.any(axis=1)
+    if lost.any():
+        raise ValueError(
+            f"template {template_ids[lost.argmax()]} has no direction: its images' features, "
+            "times their weights, sum to zero"
+        )
+    return unit(pooled), template_ids
+
+
+def score_pairs(features: Floats, first: NDArray[np.intp], second: NDArray[np.intp]) -> Floats:
+    """Inner products (N,) of rows `first` (N,) and `second` (N,) of `features` (T, D).
+
+    Benchmarks pair a few thousand templates with nearly all others. Where that is so, one matrix
+    product and a choice from it costs less than gathering the rows of every pair.
+    """
+    scores = np.empty(len(first))
+    order = np.argsort(first)
+    rows = np.unique(first)
+    ends = np.searchsorted(first[order], rows, "right")
+    begin = 0
+    for start in range(0, len(rows), _PRODUCT_ROWS):
+        block = rows[start : start + _PRODUCT_ROWS]
+        end = ends[start + len(block) - 1]
+        pairs, begin = order[begin:end], end
+        if len(pairs) * _GATHER_COST > len(block) * len(features):
+            product = features[block] @ features.T
+            scores[pairs] = product[np.searchsorted(block, first[pairs]), second[pairs]]
+            continue
+        for chunk in np.split(pairs, range(CHUNK_ROWS, len(pairs), CHUNK_ROWS)):
+            left, right = features[first[chunk]], features[second[chunk]]
+            scores[chunk] = (left[:, None, :] @ right[:, :, None])[:, 0, 0]
+    return scores
+
+
+def _starts_of_runs(values: Ids) -> Bools:
+    return np.concatenate([[True], values[1:] != values[:-1]])
+
+
+def _runs_of_templates(starts: NDArray[np.intp], images: int) -> Iterator[tuple[int, int]]:
+    """Ranges of whole templates with about `_POOLED_IMAGES` images each."""
+    first = 0
+    while first < len(starts):
+        last = int(np.searchsorted(starts, starts[first] + _POOLED_IMAGES, "right")) - 1
+        last = len(starts) if starts[first] + _POOLED_IMAGES >= images else max(last, first + 1)
+        yield first, last
+        first = last
+
+
+def _rows_of(ids: Ids, template_ids: Ids, name: str) -> NDArray[np.intp]:
+    rows = np.minimum(np.searchsorted(template_ids, ids), len(template_ids) - 1)
+    missing = template_ids[rows] != ids
+    if missing.any():
+        raise ValueError(
+            f"{name} names template {ids[missing.argmax()]}, which has no image in templates"
+        )
+    return rows
+
+
+def _nearest_tar_at_far(roc: Roc, targets: Sequence[float]) -> dict[float, float]:
+    """TAR at the nearest FAR among the points that scikit-learn's `roc_curve` keeps.
+
+    Those are the first and the last score, and where the steps from score to score change: of
+    several in a straight line with even steps, only the outer ones.
+    """
+    scores = np.concatenate([roc.genuine, roc.impostor])
+    scores.sort(kind="stable")  # Merges the two sorted parts.
+    distinct = scores[_starts_of_runs(scores)][::-1]
+    counts = [accepted(part, distinct) for part in (roc.impostor, roc.genuine)]
+    bend = np.ones(len(distinct), dtype=bool)
+    bend[1:-1] = (np.diff(counts[0], 2) != 0) | (np.diff(counts[1], 2) != 0)
+    far, tar = (np.append(count[bend][::-1], 0) / count[-1] for count in counts)
+    # Loosest first: of two equally near points it is the looser one that is read.
+    return {target: float(tar[np.argmin(np.abs(far - target))]) for target in targets}
