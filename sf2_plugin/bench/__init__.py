@@ -1,0 +1,13 @@
+"""`sf2 bench`: what the head costs, next to a floor and to other projects' heads."""
+
+import argparse
+
+COMMANDS = {
+    "head": ("sf2_plugin.bench.head:add_arguments", "one head's forward and backward pass"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from ..cli import add_commands
+
+    add_commands(parser, COMMANDS)

@@ -1,0 +1,62 @@
+"""What a measurement was made on and with."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Machine, threads, versions and commit, to stand in every file of figures."""
+    return {
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "system": platform.platform(),
+            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        },
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "python": platform.python_version(),
+            "sf2-plugin": __version__,
+            "torch": torch.__version__,
+            "triton": _installed_version("triton"),
+        },
+        "commit": _commit(),
+    }
+
+
+def _installed_version(package: str) -> str | None:
+    """The installed version of `package`, None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with a mark where files differ from it; None outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

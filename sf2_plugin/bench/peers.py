@@ -1,0 +1,173 @@
+"""Other projects' heads, run as their authors ship them.
+
+A checkout's head is loaded from its own file, without the framework around it and without writing
+to the checkout; a package is imported.
+"""
+
+import importlib
+import itertools
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+class Head(NamedTuple):
+    """A module, whose parameters are to be trained, and how to get a batch's loss from it."""
+
+    module: nn.Module
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+
+def parse_peers(arguments: Sequence[str]) -> dict[str, Path | None]:
+    """Peers by name from arguments ``NAME`` (an installed package) or ``NAME=PATH`` (a checkout).
+
+    Raises:
+        ValueError: an unknown name, or a path missing or too many.
+        FileNotFoundError: the path holds no such checkout.
+        ImportError: the package is not installed.
+    """
+    peers: dict[str, Path | None] = {}
+    for argument in arguments:
+        name, given, path = argument.partition("=")
+        if name in CHECKOUTS:
+            if not path:
+                raise ValueError(f"peer {name} is a checkout: give --peer {name}=PATH")
+            peers[name] = _find(name, Path(path))
+        elif name in PACKAGES:
+            if given:
+                raise ValueError(f"peer {name} is an installed package: give --peer {name} alone")
+            _import(name)
+            peers[name] = None
+        else:
+            known = ", ".join([*CHECKOUTS, *PACKAGES])
+            raise ValueError(f"peer must be one of {known}, got {name!r}")
+    return peers
+
+
+@contextmanager
+def built_peers(
+    peers: Mapping[str, Path | None], num_classes: int, size: int, device: torch.device
+) -> Iterator[dict[str, Head]]:
+    """The heads of `parse_peers`, by name, each with `num_classes` centers of `size` numbers."""
+    with warnings.catch_warnings(), _process_group(peers, device):
+        # What other projects' code uses that has gone out of fashion is not this one's to report.
+        warnings.simplefilter("ignore")
+        yield {name: _build(name, path, num_classes, size, device) for name, path in peers.items()}
+
+
+def _build(name: str, path: Path | None, num_classes: int, size: int, device: torch.device) -> Head:
+    if path is None:
+        head = PACKAGES[name].build(_import(name), num_classes, size)
+    else:
+        head = CHECKOUTS[name].build(path, num_classes, size)
+    head.module.to(device)
+    return head
+
+
+def _opensphere(file: Path, num_classes: int, size: int) -> Head:
+    module = _load(file).SphereFace2(feat_dim=size, subj_num=num_classes)
+    return Head(module, module)
+
+
+def _wespeaker(file: Path, num_classes: int, size: int) -> Head:
+    module = _load(file).SphereFace2(size, num_classes)
+    return Head(module, lambda x, labels: module(x, labels)[1])
+
+
+def _arcface_torch(file: Path, num_classes: int, size: int) -> Head:
+    cosface = _load(file.with_name("losses.py")).CombinedMarginLoss(64, 1, 0, 0.4)
+    module = _load(file).PartialFC_V2(cosface, size, num_classes)
+
+    def loss(x: Tensor, labels: Tensor) -> Tensor:
+        if x.is_cuda:
+            return module(x, labels)
+        # It moves what it makes to a GPU by name.
+        with patch.object(Tensor, "cuda", lambda tensor, *args, **kwargs: tensor):
+            return module(x, labels)
+
+    return Head(module, loss)
+
+
+def _cosface_loss(package: ModuleType, num_classes: int, size: int) -> Head:
+    module = package.CosFaceLoss(num_classes, size)
+    return Head(module, module)
+
+
+def _arcface_cls_head(package: ModuleType, num_classes: int, size: int) -> Head:
+    module = package.ArcFaceClsHead(num_classes, size)
+
+    def loss(x: Tensor, labels: Tensor) -> Tensor:
+        return module.loss_module(module((x,), labels), labels, avg_factor=len(x))
+
+    return Head(module, loss)
+
+
+class Checkout(NamedTuple):
+    files: Sequence[str]  #: Where below the path given the head may lie.
+    build: Callable[[Path, int, int], Head]
+
+
+class Package(NamedTuple):
+    module: str
+    build: Callable[[ModuleType, int, int], Head]
+
+
+CHECKOUTS = {
+    "opensphere": Checkout(["opensphere/module/head/sphereface2.py"], _opensphere),
+    "wespeaker": Checkout(["wespeaker/models/projections.py"], _wespeaker),
+    "arcface_torch": Checkout(
+        ["partial_fc_v2.py", "recognition/arcface_torch/partial_fc_v2.py"], _arcface_torch
+    ),
+}
+PACKAGES = {
+    "pytorch-metric-learning": Package("pytorch_metric_learning.losses", _cosface_loss),
+    "mmpretrain": Package("mmpretrain.models.heads", _arcface_cls_head),
+}
+
+
+def _find(name: str, path: Path) -> Path:
+    for file in CHECKOUTS[name].files:
+        if (path / file).is_file():
+            return path / file
+    raise FileNotFoundError(f"peer {name}: no {CHECKOUTS[name].files[0]} under {path}")
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(PACKAGES[name].module)
+    except ImportError as error:
+        raise ImportError(f"peer {name} is not installed: pip install {name}") from error
+
+
+_serial = itertools.count()
+
+
+def _load(file: Path) -> Any:
+    """A module from its file, beside whose neighbours it finds its relative imports."""
+    package = ModuleType(f"_sf2_peer_{next(_serial)}")
+    package.__path__ = [str(file.parent)]
+    sys.modules[package.__name__] = package
+    with patch.object(sys, "dont_write_bytecode", True):
+        return importlib.import_module(f"{package.__name__}.{file.stem}")
+
+
+@contextmanager
+def _process_group(peers: Mapping[str, Path | None], device: torch.device) -> Iterator[None]:
+    """A process group of one, which PartialFC_V2 needs."""
+    if "arcface_torch" not in peers or distributed.is_initialized():
+        yield
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
