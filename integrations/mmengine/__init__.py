@@ -1,4 +1,4 @@
-"""SphereFace2 for MMEngine: loss, face pairs, verification metric and hooks, in its root registries.
+"""SphereFace2 for MMEngine: loss, face pairs, verification metric and hooks, in root registries.
 
 Importing this package registers everything; in a config::
 

@@ -71,15 +71,15 @@ class FaceVerificationHook(Hook):
     def before_train(self, runner: Runner) -> None:
         self.datasets = [DATASETS.build(dict(pair_set)) for pair_set in self.pair_sets]
         if self.before_training and runner.iter == 0:
-            self.verify(runner)
+            self.verify(runner, step=0)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
-        last = runner.iter + 1 == runner.max_iters
-        if last or self.every_n_train_iters(runner, self.interval):
-            self.verify(runner)
+        step = runner.iter + 1
+        if step == runner.max_iters or self.every_n_train_iters(runner, self.interval):
+            self.verify(runner, step)
 
-    def verify(self, runner: Runner) -> None:
-        """Verify every pair set with the model as it is now."""
+    def verify(self, runner: Runner, step: int) -> None:
+        """Verify every pair set with the model as it is after `step` iterations."""
         for dataset in self.datasets:
             embeddings = embed_faces(runner.model, dataset, self.batch_size)
             if not is_main_process():
@@ -89,10 +89,10 @@ class FaceVerificationHook(Hook):
             self.reports[name] = report
             figures = pair_figures(report, name)
             shown = "  ".join(f"{figure}: {value:.4f}" for figure, value in figures.items())
-            runner.logger.info(f"Verification at iteration {runner.iter}  {shown}")
+            runner.logger.info(f"Verification after {step} iterations  {shown}")
             runner.visualizer.add_scalars(
                 {f"verification/{figure}": value for figure, value in figures.items()},
-                step=runner.iter,
+                step=step,
             )
 
 

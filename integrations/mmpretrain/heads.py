@@ -59,6 +59,7 @@ class SphereFace2ClsHead(ClsHead):
                 logger="current",
             )
         loss = SphereFace2(num_classes, in_channels, **kwargs)
+        topk = (topk,) if isinstance(topk, int) else tuple(topk)
         super().__init__(loss=loss, topk=topk, cal_acc=cal_acc, init_cfg=init_cfg)
         self.num_classes = num_classes
         self.in_channels = in_channels
