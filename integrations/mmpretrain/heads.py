@@ -87,7 +87,7 @@ class SphereFace2ClsHead(ClsHead):
         if self.cal_acc:
             with torch.no_grad():
                 cosines = self.loss_module.cosine(embeddings)
-            accuracies = Accuracy.calculate(cosines, labels, topk=self.topk)
+            accuracies = Accuracy.calculate(cosines, labels, self.topk, thrs=(None,))
             for k, accuracy in zip(self.topk, accuracies, strict=True):
                 losses[f"accuracy_top-{k}"] = accuracy
         return losses
