@@ -8,10 +8,13 @@ from .drawing import draw_face
 from .folders import FaceFolder, read_face_folder
 from .images import decode_image, encode_jpeg
 from .pairs import PairSet, read_pair_list, read_pairs
+from .records import FaceRecords, IndexedRecords, unpack_record, write_records
 from .synthetic import contact_sheet, write_synthetic_faces
 
 __all__ = [
     "FaceFolder",
+    "FaceRecords",
+    "IndexedRecords",
     "PairSet",
     "contact_sheet",
     "decode_image",
@@ -21,6 +24,8 @@ __all__ = [
     "read_pair_bin",
     "read_pair_list",
     "read_pairs",
+    "unpack_record",
     "write_pair_bin",
+    "write_records",
     "write_synthetic_faces",
 ]

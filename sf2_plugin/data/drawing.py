@@ -270,7 +270,9 @@ class _Sketch:
         draw = pillow("ImageDraw").Draw(image, "RGBA")
         unit = _UNIT * _OVERSAMPLING * self.capture.scale
         points = np.concatenate([shape[0] for shape in self.shapes])
-        depths = np.concatenate([np.broadcast_to(d, len(p)) for p, d, _, _ in self.shapes])
+        depths = np.concatenate(
+            [depth + np.zeros(len(shape)) for shape, depth, _, _ in self.shapes]
+        )
         pixels = self._project(points, depths, unit).ravel().tolist()
         start = 0
         for shape, _, colour, width in self.shapes:
