@@ -11,6 +11,7 @@ from . import __version__
 #: Name -> ("module:function", what it does). The function is given the command's parser, adds its
 #: arguments and sets the default `run`, a callable that takes the parsed arguments.
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "demo": ("sf2_plugin.demo:add_arguments", "train a face model and verify people unseen"),
     "bench": ("sf2_plugin.bench:add_arguments", "measure time and memory against other heads"),
 }
 

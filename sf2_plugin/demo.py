@@ -8,12 +8,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from sf2_plugin.cli import count
-from sf2_plugin.data import read_face_folder, write_synthetic_faces
-from sf2_plugin.evaluation.plots import plot_roc, plot_scores
-from sf2_plugin.progress import progress_bar
+from . import integrations
+from .cli import count
+from .data import read_face_folder, write_synthetic_faces
+from .evaluation import PairReport
+from .evaluation.plots import plot_roc, plot_scores
+from .progress import progress_bar
 
-CONFIG = Path(__file__).parents[2] / "configs" / "mmpretrain" / "sphereface2_resnet18_faces.py"
+# Beside the adapters, in the source tree and where the package is installed.
+CONFIGS = Path(integrations.__file__).parents[1] / "configs" / "mmpretrain"
 SYNTHETIC_EPOCHS = 8
 
 
@@ -33,10 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, verify before and after, and leave plots, logs and checkpoints in ``--out``."""
+    # The host warns of what it can do without, such as compiled operators.
+    warnings.filterwarnings("ignore", module=r"(mmcv|mmengine|mmpretrain|torch)\b.*")
+    from .integrations import mmpretrain  # noqa: F401  (registers the head, and names the extra)
+
     faces = arguments.faces or _synthetic_faces(arguments.out / "faces", arguments.seed)
     epochs = arguments.epochs or (None if arguments.faces else SYNTHETIC_EPOCHS)
-    # MMPretrain warns of what it can do without: compiled operators, other data sets.
-    warnings.filterwarnings("ignore", module=r"(mmcv|mmengine|mmpretrain|torch)\b.*")
     runner, pair_set = _build(faces, arguments.out / "train", epochs, arguments.seed)
 
     before = _verify(runner, pair_set)
@@ -76,7 +81,7 @@ def _build(faces: Path, work_dir: Path, epochs: int | None, seed: int) -> tuple[
     if pairs is None:
         raise FileNotFoundError(f"{faces} has neither val_pairs.txt nor val.bin to verify with")
 
-    config = Config.fromfile(CONFIG)
+    config = Config.fromfile(CONFIGS / "sphereface2_resnet18_faces.py")
     config.work_dir = str(work_dir)
     config.log_level = "WARNING"
     config.randomness = dict(seed=seed)
@@ -84,11 +89,10 @@ def _build(faces: Path, work_dir: Path, epochs: int | None, seed: int) -> tuple[
     config.train_dataloader.dataset.data_root = str(faces)
     config.val_dataloader.dataset.update(data_root=str(faces), ann_file=pairs)
     # Verification is done here, before and after, with its plots.
-    for part in ("val", "test"):
-        for name in ("cfg", "evaluator", "dataloader"):
-            pair_config = config.pop(f"{part}_{name}")
-            if (part, name) == ("val", "dataloader"):
-                dataset_config = pair_config.dataset
+    pair_config = config.val_dataloader.dataset
+    for loop in ("val", "test"):
+        for part in ("cfg", "evaluator", "dataloader"):
+            config.pop(f"{loop}_{part}")
     if epochs is not None:
         config.train_cfg.max_epochs = epochs
         config.param_scheduler[1].T_max = max(epochs - 1, 1)
@@ -97,12 +101,12 @@ def _build(faces: Path, work_dir: Path, epochs: int | None, seed: int) -> tuple[
         config.train_dataloader.update(num_workers=0, persistent_workers=False)
     runner = Runner.from_cfg(config)
     runner.register_hook(_progress_hook(), priority="VERY_LOW")
-    return runner, DATASETS.build(dataset_config)
+    return runner, DATASETS.build(pair_config)
 
 
-def _verify(runner: Any, pair_set: Any) -> Any:
-    from ..mmengine.metrics import FAR_TARGETS, verify_faces
-    from ..mmengine.verification_hook import embed_faces
+def _verify(runner: Any, pair_set: Any) -> PairReport:
+    from .integrations.mmengine.metrics import FAR_TARGETS, verify_faces
+    from .integrations.mmengine.verification_hook import embed_faces
 
     embeddings = embed_faces(runner.model, pair_set, batch_size=128)
     return verify_faces(embeddings, pair_set.metainfo, folds=10, far_targets=FAR_TARGETS)
