@@ -137,8 +137,8 @@ def _parse(content: bytes) -> object:
             case "TUPLE":
                 stack.append(tuple(since_mark()))
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                marks.append(len(stack) - int(opcode.name[-1]))
-                stack.append(tuple(since_mark()))
+                values = [stack.pop() for _ in range(int(opcode.name[-1]))]
+                stack.append(tuple(reversed(values)))
             case "BINPUT" | "LONG_BINPUT":
                 memo[argument] = stack[-1]
             case "MEMOIZE":

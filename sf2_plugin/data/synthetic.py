@@ -63,6 +63,8 @@ def write_synthetic_faces(
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} is {count}; a positive number is wanted")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; a number from 0 up is wanted")
     pairs, issame = _verification_pairs(
         val_identities, val_images_per_identity, pairs_per_fold, folds, seed
     )
@@ -103,25 +105,19 @@ def _verification_pairs(
     if odd:
         raise ValueError(f"pairs_per_fold is {pairs_per_fold}; half of them are genuine, so even")
     wanted = half * folds
-    possible = identities * images * (images - 1) // 2
-    if wanted > possible or 4 * wanted > identities * (identities - 1) * images**2:
+    within = np.array(list(itertools.combinations(range(images), 2))).reshape(-1, 2)
+    between = np.array(list(itertools.combinations(range(identities), 2))).reshape(-1, 2)
+    genuine_count, impostor_count = identities * len(within), len(between) * images**2
+    if wanted > min(genuine_count, impostor_count):
         raise ValueError(
-            f"{identities} val identities of {images} images make {possible} genuine pairs; "
-            f"{wanted} of each kind are wanted"
+            f"{identities} val identities of {images} images make {genuine_count} genuine and "
+            f"{impostor_count} impostor pairs; {wanted} of each are wanted"
         )
     rng = np.random.default_rng([seed, 2])
-    within = np.array(list(itertools.combinations(range(images), 2)))
-    chosen = rng.choice(possible, wanted, replace=False)
-    person, pair = np.divmod(chosen, len(within))
-    genuine = np.stack([np.stack([person, within[pair, side]], axis=1) for side in (0, 1)], axis=1)
-
-    impostors: dict[tuple[int, int, int, int], None] = {}
-    while len(impostors) < wanted:
-        first, second = sorted(rng.choice(identities, 2, replace=False).tolist())
-        one, other = rng.integers(images, size=2).tolist()
-        impostors[first, one, second, other] = None
-    impostor = np.array(list(impostors)).reshape(-1, 2, 2)
-
+    person, pair = np.divmod(rng.choice(genuine_count, wanted, replace=False), len(within))
+    genuine = np.stack([np.stack([person, person], axis=1), within[pair]], axis=2)
+    people, shots = np.divmod(rng.choice(impostor_count, wanted, replace=False), images**2)
+    impostor = np.stack([between[people], np.stack(np.divmod(shots, images), axis=1)], axis=2)
     halves = (genuine.reshape(folds, half, 2, 2), impostor.reshape(folds, half, 2, 2))
     pairs = np.concatenate(halves, axis=1).reshape(-1, 2, 2)
     issame = np.tile(np.repeat([True, False], half), folds)
