@@ -17,6 +17,8 @@ def allow_mmengine_checkpoints() -> None:
     fails on its own `HistoryBuffer`. What that needs holds numbers and runs no code, so it joins
     the allow-list; everything else in a checkpoint stays refused.
     """
+    new_array: Any = np.empty(0).__reduce__()[0]
+    new_scalar: Any = np.float64(0).__reduce__()[0]
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
@@ -25,10 +27,10 @@ def allow_mmengine_checkpoints() -> None:
             np.dtypes.Float64DType,
             np.dtypes.Int64DType,
             # Where numpy keeps these depends on its version, and checkpoints outlive versions.
-            (np._core.multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),
-            (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
-            (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
-            (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+            (new_array, "numpy._core.multiarray._reconstruct"),
+            (new_array, "numpy.core.multiarray._reconstruct"),
+            (new_scalar, "numpy._core.multiarray.scalar"),
+            (new_scalar, "numpy.core.multiarray.scalar"),
             # Its statistics are pickled as getattr(HistoryBuffer, "mean"); this reads no more.
             (_statistic, "builtins.getattr"),
             (_statistic, "__builtin__.getattr"),

@@ -122,7 +122,7 @@ def _batches(indices: range, batch_size: int) -> Iterator[range]:
         yield indices[start : start + batch_size]
 
 
-def _embed(model: torch.nn.Module, items: list[Any]) -> np.ndarray:
+def _embed(model: Any, items: list[Any]) -> np.ndarray:
     inputs = model.data_preprocessor(pseudo_collate(items), False)["inputs"]
     features = model.extract_feat(inputs)
     if getattr(model, "head", None) is not None and hasattr(model.head, "pre_logits"):
