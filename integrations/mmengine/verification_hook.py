@@ -97,7 +97,7 @@ class FaceVerificationHook(Hook):
 
 
 @torch.no_grad()
-def embed_faces(model: torch.nn.Module, dataset: FacePairDataset, batch_size: int) -> np.ndarray:
+def embed_faces(model: Any, dataset: FacePairDataset, batch_size: int) -> np.ndarray:
     """Embeddings (items, D) of a dataset in its order, float32; every rank embeds its share."""
     if is_model_wrapper(model):
         model = model.module
