@@ -1,0 +1,272 @@
+r"""Probabilities of "same person", and how far they can be trusted.
+
+SphereFace2 learns binary decisions with one scale and one bias for all classes, so that its head
+turns a cosine into log-odds, scale * g(cosine) + bias; a softmax head has nothing of the kind. The
+log-odds are taken at even odds of a genuine and an impostor pair, where they equal the log of the
+likelihood ratio, llr. Every figure below weighs the two kinds of pairs by the `prior`, not by how
+many of each a benchmark happens to hold.
+
+- Reliability curve and expected calibration error (ECE): in bins of predicted probability, the
+  share that is genuine, and the mean difference of the two (Naeini et al., AAAI 2015).
+- Cllr, in bits: [mean log2(1 + 1/lr) over genuine + mean log2(1 + lr) over impostor pairs] / 2.
+  A system that always answers one half costs 1. Its minimum is that of the best monotonic map of
+  the scores; the difference is what calibration loses (Bruemmer and du Preez, 2006).
+- DCF, the detection cost at the threshold that the log-odds themselves prescribe for a prior, over
+  the cost of deciding blindly; its minimum is that of the best threshold (NIST SRE).
+"""
+
+import dataclasses
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from ..data.atomic import atomic_file
+from ..definition import g
+from ._checks import Floats, Ids, as_issame, as_scores, as_targets
+from ._text import Figures, text_table
+from .roc import Roc, roc_curve
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """log-odds(cosine) = scale * g(cosine; t) + bias, at even odds.
+
+    Raises:
+        ValueError: a scale that is not positive, t below 1, a number that is not finite.
+    """
+
+    scale: float
+    t: float
+    bias: float
+    fitted_pairs: int = 0
+    """How many pairs scale and bias were refitted on; 0 where they are the head's own."""
+
+    def __post_init__(self) -> None:
+        for name, lowest in (("scale", 0), ("t", 1), ("bias", -math.inf), ("fitted_pairs", 0)):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not (number and math.isfinite(value) and value >= lowest):
+                raise ValueError(f"{name} must be a finite number from {lowest} up, not {value!r}")
+        if self.scale == 0:
+            raise ValueError("scale must be above 0")
+
+    @classmethod
+    def from_head(cls, head: Any) -> "Calibration":
+        """The head's own scale, t and bias; `head` is a `SphereFace2` or a sharded one."""
+        return cls(scale=head.recipe.scale, t=head.recipe.t, bias=float(head.bias.detach()))
+
+    def log_odds(self, cosines: ArrayLike) -> Floats:
+        """(N,) log-odds of (N,) cosines."""
+        cosines = torch.from_numpy(as_scores(cosines, "cosines"))
+        return (self.scale * g(cosines, self.t) + self.bias).numpy()
+
+    def probability(self, cosines: ArrayLike, prior: float = 0.5) -> Floats:
+        """(N,) probability that a pair is of one person, where a share `prior` of pairs is."""
+        return _sigmoid(self.log_odds(cosines) + _logit(prior))
+
+    def refit(self, cosines: ArrayLike, issame: ArrayLike) -> "Calibration":
+        """Scale and bias anew, on a development set that shares nobody with the evaluation's.
+
+        Logistic regression on g(cosine), genuine and impostor pairs weighing the same in all. The
+        targets fall short of 0 and 1 by what so few pairs cannot tell (Platt, 1999), so that pairs
+        without a single error do not make the scale infinite.
+
+        Raises:
+            ValueError: NaN cosines, lengths that differ, no genuine or no impostor pair, or genuine
+                pairs that score no higher than impostor pairs.
+        """
+        cosines = as_scores(cosines, "cosines")
+        issame = as_issame(issame, len(cosines))
+        try:
+            from sklearn.linear_model import LogisticRegression
+        except ImportError as error:
+            raise ImportError(
+                'a refit needs scikit-learn: pip install "sf2-plugin[eval]"'
+            ) from error
+        genuine = np.count_nonzero(issame)
+        impostor = len(issame) - genuine
+        target = np.where(issame, (genuine + 1) / (genuine + 2), 1 / (impostor + 2))
+        weight = np.where(issame, 0.5 / genuine, 0.5 / impostor) * len(issame)
+        adjusted = np.tile(g(torch.from_numpy(cosines), self.t).numpy(), 2)[:, None]
+        # A pair with the target p counts p times as genuine and 1 - p times as impostor.
+        model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(
+            adjusted,
+            np.repeat([True, False], len(issame)),
+            np.concatenate([weight * target, weight * (1 - target)]),
+        )
+        scale, bias = float(model.coef_[0, 0]), float(model.intercept_[0])
+        if scale <= 0:
+            raise ValueError(
+                "genuine pairs score no higher than impostor pairs: there is nothing to calibrate"
+            )
+        return Calibration(scale, self.t, bias, fitted_pairs=len(issame))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write JSON; see `calibration_path` for where a model's is looked for."""
+        with atomic_file(os.fspath(path), "w") as file:
+            json.dump(dataclasses.asdict(self), file, indent=2)
+            file.write("\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Calibration":
+        """Read what `save` wrote; a ValueError names the file and what is wrong with it."""
+        try:
+            values = json.loads(Path(path).read_text())
+            if not isinstance(values, dict):
+                raise TypeError("it must hold an object")
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{os.fspath(path)} is not a calibration: {error}") from error
+
+
+def calibration_path(model: str | os.PathLike[str]) -> Path:
+    """Where a model's calibration lies: beside it, `NAME.calibration.json`."""
+    model = Path(model)
+    return model.with_name(f"{model.name}.calibration.json")
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationReport:
+    """What `evaluate_calibration` answers; the module says what the figures mean."""
+
+    calibration: Calibration
+    prior: float
+    ece: float
+    cllr: float
+    min_cllr: float
+    dcf_prior: float
+    dcf: float
+    min_dcf: float
+    predicted: Floats
+    """(B,) mean predicted probability in each bin that holds a pair, ascending."""
+    observed: Floats
+    """(B,) share of genuine pairs in it, at `prior`."""
+    counts: Ids
+    """(B,) pairs in it."""
+
+    def as_dict(self) -> Figures:
+        """Plain figures by name, ready for JSON or a logger."""
+        return {
+            "scale": self.calibration.scale,
+            "t": self.calibration.t,
+            "bias": self.calibration.bias,
+            "fitted_pairs": self.calibration.fitted_pairs,
+            "prior": self.prior,
+            "ece": self.ece,
+            "cllr": self.cllr,
+            "min_cllr": self.min_cllr,
+            "dcf_prior": self.dcf_prior,
+            "dcf": self.dcf,
+            "min_dcf": self.min_dcf,
+        }
+
+    def table(self) -> str:
+        """The report as a few lines of text."""
+        fitted = self.calibration.fitted_pairs
+        return text_table(
+            [
+                ("from", f"refit on {fitted} pairs" if fitted else "the head's own scale and bias"),
+                ("scale, bias", f"{self.calibration.scale:.4f}, {self.calibration.bias:.4f}"),
+                ("ECE", f"{self.ece:.5f} (prior {self.prior:g})"),
+                ("Cllr", f"{self.cllr:.5f} (at best {self.min_cllr:.5f})"),
+                ("DCF", f"{self.dcf:.5f} (at best {self.min_dcf:.5f}, prior {self.dcf_prior:g})"),
+            ]
+        )
+
+    __str__ = table
+
+
+def evaluate_calibration(
+    calibration: Calibration,
+    cosines: ArrayLike,
+    issame: ArrayLike,
+    *,
+    prior: float = 0.5,
+    dcf_prior: float = 0.01,
+    bins: int = 15,
+) -> CalibrationReport:
+    """Judge a calibration's probabilities on pairs.
+
+    Args:
+        calibration: what turns cosines into log-odds.
+        cosines: (N,).
+        issame: (N,), True for a genuine pair.
+        prior: the share of genuine pairs at which probabilities are compared with what happens.
+        dcf_prior: the share of genuine pairs for the detection cost; an error of either kind
+            costs the same.
+        bins: of equal width in probability, for the reliability curve and the ECE.
+
+    Raises:
+        ValueError: NaN cosines, lengths that differ, no genuine or no impostor pair, a prior
+            outside 0..1, fewer than one bin.
+    """
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, not {bins}")
+    prior, dcf_prior = as_targets([prior, dcf_prior], "prior and dcf_prior")
+    log_odds = calibration.log_odds(cosines)
+    issame = as_issame(issame, len(log_odds))
+    roc = roc_curve(log_odds, issame)
+
+    probability = _sigmoid(log_odds + _logit(prior))
+    weight = np.where(issame, prior / len(roc.genuine), (1 - prior) / len(roc.impostor))
+    bin_of = np.minimum((probability * bins).astype(np.int64), bins - 1)
+    mass = np.bincount(bin_of, weight, bins)
+    held = mass > 0
+    predicted = np.bincount(bin_of, weight * probability, bins)[held] / mass[held]
+    observed = np.bincount(bin_of, weight * issame, bins)[held] / mass[held]
+
+    far, tar = roc.rates(-_logit(dcf_prior))
+    return CalibrationReport(
+        calibration=calibration,
+        prior=prior,
+        ece=float(np.sum(mass[held] * np.abs(predicted - observed))),
+        cllr=_cllr(roc),
+        min_cllr=_min_cllr(roc),
+        dcf_prior=dcf_prior,
+        dcf=float(_dcf(far, tar, dcf_prior)),
+        min_dcf=float(np.min(_dcf(roc.far, roc.tar, dcf_prior))),
+        predicted=predicted,
+        observed=observed,
+        counts=np.bincount(bin_of, minlength=bins)[held],
+    )
+
+
+def _cllr(roc: Roc) -> float:
+    genuine = np.logaddexp(0, -roc.genuine).mean()
+    impostor = np.logaddexp(0, roc.impostor).mean()
+    return float((genuine + impostor) / (2 * math.log(2)))
+
+
+def _min_cllr(roc: Roc) -> float:
+    """Pool adjacent violators over the steps of the ROC, which are its runs of equal outcome."""
+    try:
+        from sklearn.isotonic import isotonic_regression
+    except ImportError as error:
+        raise ImportError('min Cllr needs scikit-learn: pip install "sf2-plugin[eval]"') from error
+    genuine, impostor = np.diff(roc.tar)[::-1], np.diff(roc.far)[::-1]
+    mass = genuine + impostor
+    posterior = isotonic_regression(genuine / mass, sample_weight=mass)
+    # Where the posterior is 0 or 1 there is no pair of the other kind, and 0 log 0 is 0.
+    bits = genuine * np.log2(np.where(genuine > 0, posterior, 1))
+    bits += impostor * np.log2(np.where(impostor > 0, 1 - posterior, 1))
+    return float(-bits.sum() / 2)
+
+
+def _dcf(far: Any, tar: Any, prior: float) -> Any:
+    return (prior * (1 - tar) + (1 - prior) * far) / min(prior, 1 - prior)
+
+
+def _logit(share: float) -> float:
+    (share,) = as_targets([share], "prior")
+    return math.log(share) - math.log1p(-share)
+
+
+def _sigmoid(x: Floats) -> Floats:
+    return np.exp(-np.logaddexp(0, -x))
