@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from .head import SphereFace2, sphereface2_loss
+from .partial_fc import PartialFCSphereFace2
 from .recipe import PRESETS, Recipe
 from .registry import available_heads, build_head, register_head
 
@@ -13,6 +14,7 @@ except PackageNotFoundError:  # Run from a source tree that is not installed.
 
 __all__ = [
     "PRESETS",
+    "PartialFCSphereFace2",
     "Recipe",
     "SphereFace2",
     "available_heads",

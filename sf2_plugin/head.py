@@ -22,6 +22,7 @@ def sphereface2_loss(
     *,
     backend: str = "auto",
     chunk_size: int | None = None,
+    negative_weight: float = 1.0,
 ) -> Tensor:
     """SphereFace2's loss of a batch, a scalar (paper, Eq. 5 to 8; see `sf2_plugin.definition`).
 
@@ -35,6 +36,7 @@ def sphereface2_loss(
         backend: "chunked" (one pass over classes), "reference" (the plain definition, which
             builds all (B, C) cosines), or "auto".
         chunk_size: classes at a time; None chooses by shape and device.
+        negative_weight: factor on the negatives' loss, for heads that sample them.
 
     Under autocast, the matrix products take autocast's dtype; the loss and its sums stay float32.
     An empty batch has loss 0.
@@ -50,7 +52,9 @@ def sphereface2_loss(
         check_labels(labels, len(weight))
         values = {k: v for k, v in dataclasses.asdict(recipe).items() if k != "bias"}
         with torch.autocast(weight.device.type, enabled=False):
-            return sphereface2(embeddings, weight, labels, bias, **values)
+            return sphereface2(
+                embeddings, weight, labels, bias, **values, negative_weight=negative_weight
+            )
     device = weight.device.type
     product_dtype = embeddings.dtype
     if torch.is_autocast_enabled(device):
@@ -62,6 +66,7 @@ def sphereface2_loss(
         bias,
         recipe,
         product_dtype=product_dtype,
+        negative_weight=negative_weight,
         chunk_size=chunk_size,
     )
 
@@ -124,10 +129,10 @@ class SphereFace2(nn.Module):
         check_finite: bool = False,
     ) -> None:
         super().__init__()
-        _require_count("num_classes", num_classes)
-        _require_count("embedding_size", embedding_size)
+        require_count("num_classes", num_classes)
+        require_count("embedding_size", embedding_size)
         if chunk_size is not None:
-            _require_count("chunk_size", chunk_size)
+            require_count("chunk_size", chunk_size)
         check_backend(backend)
         self.recipe = Recipe.from_preset(
             preset,
@@ -146,9 +151,13 @@ class SphereFace2(nn.Module):
         self.backend = backend
         self.chunk_size = chunk_size
         self.check_finite = check_finite
-        self.weight = nn.Parameter(torch.empty(num_classes, embedding_size))
+        self.weight = nn.Parameter(torch.empty(len(self._classes_held()), embedding_size))
         self.bias = nn.Parameter(torch.empty(1), requires_grad=learn_bias)
         self.reset_parameters()
+
+    def _classes_held(self) -> range:
+        """The classes whose centers this process holds."""
+        return range(self.num_classes)
 
     def reset_parameters(self) -> None:
         """Class centers in random directions, and the recipe's initial bias."""
@@ -197,6 +206,6 @@ class SphereFace2(nn.Module):
         return f"{self.num_classes}, {self.embedding_size}, {details}, backend={self.backend}"
 
 
-def _require_count(name: str, value: Any) -> None:
+def require_count(name: str, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")

@@ -78,7 +78,7 @@ class Recipe:
         Raises:
             ValueError: no such preset, or a value outside its domain.
         """
-        _require_one_of("preset", preset, tuple(PRESETS))
+        require_one_of("preset", preset, tuple(PRESETS))
         given = {name: value for name, value in overrides.items() if value is not None}
         values = {**PRESETS[preset], **given}
         if "margin" not in given:
@@ -87,28 +87,30 @@ class Recipe:
         return cls(**values)
 
     def __post_init__(self) -> None:
-        _require_one_of("margin_type", self.margin_type, MARGIN_TYPES)
-        _require_one_of("gradient", self.gradient, GRADIENTS)
-        _require_one_of("weight_norm", self.weight_norm, WEIGHT_NORMS)
-        _require("lam", self.lam, "between 0 and 1, both excluded", lambda v: 0 < v < 1)
-        _require("scale", self.scale, "positive", lambda v: v > 0)
-        _require("t", self.t, "at least 1", lambda v: v >= 1)
-        _require("loss_weight", self.loss_weight, "positive", lambda v: v > 0)
-        _require(
+        require_one_of("margin_type", self.margin_type, MARGIN_TYPES)
+        require_one_of("gradient", self.gradient, GRADIENTS)
+        require_one_of("weight_norm", self.weight_norm, WEIGHT_NORMS)
+        require_number("lam", self.lam, "between 0 and 1, both excluded", lambda v: 0 < v < 1)
+        require_number("scale", self.scale, "positive", lambda v: v > 0)
+        require_number("t", self.t, "at least 1", lambda v: v >= 1)
+        require_number("loss_weight", self.loss_weight, "positive", lambda v: v > 0)
+        require_number(
             "interclass_filtering_threshold",
             self.interclass_filtering_threshold,
             "between 0 (off) and 1",
             lambda v: 0 <= v <= 1,
         )
         if self.bias is not None:
-            _require("bias", self.bias, "finite", lambda v: True)
+            require_number("bias", self.bias, "finite", lambda v: True)
         if self.margin_type == "C":
-            _require("margin", self.margin, "at least 0", lambda v: v >= 0)
+            require_number("margin", self.margin, "at least 0", lambda v: v >= 0)
         elif self.margin_type == "M":
-            _require("margin", self.margin, "at least 1 for margin_type 'M'", lambda v: v >= 1)
+            require_number(
+                "margin", self.margin, "at least 1 for margin_type 'M'", lambda v: v >= 1
+            )
         else:
             wanted = f"from 0 up to, not including, pi for margin_type {self.margin_type!r}"
-            _require("margin", self.margin, wanted, lambda v: 0 <= v < math.pi)
+            require_number("margin", self.margin, wanted, lambda v: 0 <= v < math.pi)
         if self.margin_type == "A2" and self.t != int(self.t):
             # Its straight tail reaches below -1, where a fractional power is not a real number.
             raise ValueError(f"t must be a whole number for margin_type 'A2', got {self.t}")
@@ -127,12 +129,12 @@ class Recipe:
         )
 
 
-def _require_one_of(name: str, value: object, known: tuple[str, ...]) -> None:
+def require_one_of(name: str, value: object, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
 
 
-def _require(name: str, value: Any, wanted: str, holds: Any) -> None:
+def require_number(name: str, value: Any, wanted: str, holds: Any) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (number and math.isfinite(value) and holds(value)):
         raise ValueError(f"{name} must be a number {wanted}, got {value!r}")

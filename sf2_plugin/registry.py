@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from .head import SphereFace2
+from .partial_fc import PartialFCSphereFace2
 
 ENTRY_POINT_GROUP = "sf2_plugin.heads"
 
@@ -61,3 +62,4 @@ def build_head(name: str, num_classes: int, embedding_size: int, **kwargs: Any) 
 
 
 register_head("sphereface2")(SphereFace2)
+register_head("partial_fc_sphereface2")(PartialFCSphereFace2)

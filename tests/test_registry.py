@@ -44,10 +44,11 @@ def test_finds_heads_that_other_packages_install(monkeypatch):
         return [point] if name in (None, "theirs") else []
 
     monkeypatch.setattr(registry, "entry_points", entry_points)
-    assert available_heads() == ["sphereface2", "theirs"]
+    assert available_heads() == ["partial_fc_sphereface2", "sphereface2", "theirs"]
     assert build_head("theirs", 3, 2).arguments == (3, 2, 1.0)
 
 
 def test_an_unknown_head_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="no head is called 'softmax'; there are 'sphereface2'"):
+    known = ", ".join(map(repr, available_heads()))
+    with pytest.raises(ValueError, match=f"no head is called 'softmax'; there are {known}"):
         build_head("softmax", 10, 4)

@@ -1,0 +1,260 @@
+"""SphereFace2 with the class centers shared out over ranks, and negatives sampled: Partial FC.
+
+Sharding and sampling follow An et al., "Killing Two Birds with One Stone: Efficient and Robust
+Training of Face Recognition CNNs by Partial FC", CVPR 2022 (arXiv 2203.15565). A softmax needs its
+normaliser from all ranks before it has a gradient; here a rank needs nothing from the others but
+their embeddings and labels.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from .distributed import (
+    ProcessGroup,
+    classes_of_rank,
+    gather,
+    gather_sizes,
+    rank_and_world_size,
+    sum_gradient_over_ranks,
+    sum_over_ranks,
+)
+from .engine.checks import check_finite, check_inputs, check_labels
+from .head import SphereFace2, require_count, sphereface2_loss
+from .recipe import require_number, require_one_of
+
+NEGATIVE_WEIGHTINGS = ("unbiased", "none")
+
+#: Fresh class centers are drawn in blocks of this many classes, each with a seed of its own, so
+#: that a class starts from the same center whatever the number of ranks.
+INITIAL_BLOCK = 1024
+
+
+class PartialFCSphereFace2(SphereFace2):
+    """SphereFace2 whose class centers are shared out over the ranks of a process group.
+
+    Each rank holds the centers of its `classes`, sees the faces of all ranks, and computes the
+    loss of those faces against its own classes. The loss returned is that of the global batch, the
+    same on every rank, and so are the gradients: those of `SphereFace2` on that batch. Without
+    ``torch.distributed`` there is one rank, which holds all classes.
+
+    Keep the head out of DistributedDataParallel and the backbone in it: the gradient that reaches
+    the embeddings is multiplied by the number of ranks, which DDP's mean divides by.
+
+    **Communication.** A step exchanges, and none of it depends on the number of classes: how many
+    faces each rank brings (8 bytes a rank), embeddings and labels (gathered), the embeddings'
+    gradient (reduced and scattered), and two scalars, the loss and the bias' gradient. With B
+    faces in all, b of them on this rank, and embeddings of D elements of s bytes, a rank receives
+    (B - b)(2 D s + 8) bytes: 3.7 MB with 8 ranks of 128 faces and 512 float32 elements.
+
+    **Sampling.** With ``sample_rate`` below 1, the classes of the faces in the batch always take
+    part, and of the others a fresh uniform sample does. A face's loss against sampled classes is
+    multiplied by (classes not in the batch / classes sampled), rank by rank, so that the expected
+    loss and gradient are those of ``sample_rate=1``. At ``sample_rate=0`` nothing is sampled and
+    the batch's own classes are the only negatives.
+
+    **Optimizers.** The gradient of the centers is dense, zero in rows that did not take part. SGD's
+    momentum goes on moving such a row by past gradients, weight decay shortens it (which changes
+    no cosine), and AdamW moves it by its decaying averages. PartialFC_V2 of arcface_torch does the
+    same; with SGD the expected update is then exactly that of ``sample_rate=1``, AdamW's
+    second moment makes its one differ. ``sparse_gradient=True`` gives the optimizer the sampled
+    rows and nothing else, as ``nn.Embedding(sparse=True)`` does: for SGD without momentum and
+    weight decay (the same update, at the price of the sampled rows), SparseAdam and Adagrad.
+
+    Args:
+        num_classes: C, identities in the training set, over all ranks.
+        embedding_size: D.
+        sample_rate: fraction of the classes not in the batch that are sampled, from 0 to 1.
+        negative_weighting: "unbiased" as above, or "none" to count every sampled class once.
+        sparse_gradient: a sparse gradient for the centers; takes effect below a sample rate of 1.
+        process_group: None stands for all ranks.
+        hyperparameters: those of `SphereFace2`.
+
+    Attributes:
+        classes: the classes of this rank, a range.
+        weight: (len(classes), D) their centers.
+        bias: (1,), equal on all ranks: its gradient is summed over ranks, so that every rank makes
+            the same update.
+
+    Raises:
+        ValueError: an unknown name, or a value outside its domain.
+
+    Example:
+        >>> head = PartialFCSphereFace2(1000, 512, sample_rate=0.1)
+        >>> loss = head(torch.randn(8, 512), torch.randint(1000, (8,)))
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_size: int,
+        *,
+        sample_rate: float = 1.0,
+        negative_weighting: str = "unbiased",
+        sparse_gradient: bool = False,
+        process_group: ProcessGroup = None,
+        **hyperparameters: Any,
+    ) -> None:
+        require_count("num_classes", num_classes)
+        require_number("sample_rate", sample_rate, "from 0 to 1", lambda v: 0 <= v <= 1)
+        require_one_of("negative_weighting", negative_weighting, NEGATIVE_WEIGHTINGS)
+        self.process_group = process_group
+        self.rank, self.world_size = rank_and_world_size(process_group)
+        self.classes = classes_of_rank(num_classes, self.rank, self.world_size)
+        super().__init__(num_classes, embedding_size, **hyperparameters)
+        self.sample_rate = sample_rate
+        self.negative_weighting = negative_weighting
+        self.sparse_gradient = sparse_gradient
+
+    def _classes_held(self) -> range:
+        return self.classes
+
+    def reset_parameters(self) -> None:
+        """Class centers in random directions, and the recipe's initial bias.
+
+        A center depends on torch's seed and its class alone. Ranks that share a seed, as
+        arcface_torch's do, thus start from different centers, and any number of them from the
+        same ones.
+        """
+        seed = int(torch.randint(2**62, ()))
+        first, last = self.classes.start, self.classes.stop
+        with torch.no_grad():
+            for start in range(first - first % INITIAL_BLOCK, last, INITIAL_BLOCK):
+                generator = torch.Generator().manual_seed(seed + start)
+                block = torch.randn(INITIAL_BLOCK, self.embedding_size, generator=generator)
+                held = slice(max(start, first), min(start + INITIAL_BLOCK, last))
+                self.weight[held.start - first : held.stop - first] = torch.nn.functional.normalize(
+                    block[held.start - start : held.stop - start]
+                )
+            self.bias.fill_(self.recipe.initial_bias(self.num_classes))
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The loss of the global batch, a scalar, equal on all ranks.
+
+        Args:
+            embeddings: (b, D) floating point, this rank's faces; b may differ between ranks and
+                steps, and may be 0.
+            labels: (b,) integers in 0..num_classes-1, or -1 for a face of no known identity.
+
+        Raises:
+            TypeError: embeddings not floating point, labels not integers.
+            ValueError: a shape or device that does not fit, or, on every rank at once, a label.
+        """
+        check_inputs(embeddings, self.weight, labels)
+        group = self.process_group
+        if rank_and_world_size(group) != (self.rank, self.world_size):
+            raise RuntimeError(
+                f"the head was built as rank {self.rank} of {self.world_size} and is used as "
+                "rank {} of {}: initialise torch.distributed first".format(
+                    *rank_and_world_size(group)
+                )
+            )
+        sizes = gather_sizes(len(embeddings), embeddings.device, group)
+        x = gather(embeddings, sizes, group)
+        labels = gather(labels.long(), sizes, group)
+        # Only now, so that every rank refuses a bad batch and none waits for the others.
+        check_labels(labels, self.num_classes)
+        if self.check_finite:
+            check_finite(x)
+
+        first, last = self.classes.start, self.classes.stop
+        held = (labels >= first) & (labels < last)
+        own = torch.where(held, labels - first, -1)
+        bias = sum_gradient_over_ranks(self.bias, group)
+        if self.sample_rate < 1:
+            share = self._sampled_loss(x, own, bias)
+        else:
+            share = self._loss(x, self.weight, own, bias)
+        return sum_over_ranks(share, group)
+
+    def _loss(
+        self, x: Tensor, weight: Tensor, labels: Tensor, bias: Tensor, negative_weight: float = 1.0
+    ) -> Tensor:
+        return sphereface2_loss(
+            x,
+            weight,
+            labels,
+            bias,
+            self.recipe,
+            backend=self.backend,
+            chunk_size=self.chunk_size,
+            negative_weight=negative_weight,
+        )
+
+    def _sampled_loss(self, x: Tensor, labels: Tensor, bias: Tensor) -> Tensor:
+        """The loss against the batch's own classes, which count once, and against a sample of the
+        rest, in which every class stands for several."""
+        present = labels[labels >= 0].unique()
+        absent = torch.ones(len(self.weight), dtype=torch.bool, device=x.device)
+        absent[present] = False
+        absent = absent.nonzero().squeeze(1)
+        sampled = self._sample(absent)
+
+        own = torch.where(labels >= 0, torch.searchsorted(present, labels), -1)
+        nobody = torch.full_like(labels, -1)
+        stands_for = 1.0
+        if self.negative_weighting == "unbiased":
+            stands_for = len(absent) / max(len(sampled), 1)
+        present_rows, sampled_rows = _TakeRows.apply(
+            self.weight, present, sampled, self.sparse_gradient
+        )
+        loss = self._loss(x, present_rows, own, bias)
+        loss = loss + self._loss(x, sampled_rows, nobody, bias, stands_for)
+        if self.recipe.weight_norm == "in_place":
+            with torch.no_grad():
+                self.weight.index_copy_(0, present, present_rows)
+                self.weight.index_copy_(0, sampled, sampled_rows)
+        return loss
+
+    def _sample(self, absent: Tensor) -> Tensor:
+        """A uniform sample of the class indices `absent`, without replacement, in order."""
+        size = math.ceil(self.sample_rate * len(absent))
+        drawn = torch.randperm(len(absent), device=absent.device)[:size]
+        return absent[drawn.sort().values]
+
+    def extra_repr(self) -> str:
+        return (
+            f"{super().extra_repr()}, classes {self.classes.start}..{self.classes.stop - 1} "
+            f"on rank {self.rank} of {self.world_size}, sample_rate={self.sample_rate}, "
+            f"negative_weighting={self.negative_weighting}"
+        )
+
+
+class _TakeRows(Function):
+    """Two sets of rows of the class centers; backward spreads both gradients over one tensor."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, present: Tensor, sampled: Tensor, sparse: bool
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(present, sampled)
+        ctx.shape, ctx.sparse = weight.shape, sparse
+        return weight.index_select(0, present), weight.index_select(0, sampled)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        indices = ctx.saved_tensors
+        if ctx.sparse:
+            rows = torch.cat(gradients)
+            gradient = torch.sparse_coo_tensor(
+                torch.cat(indices)[None], rows, ctx.shape, check_invariants=False
+            )
+        else:
+            gradient = _zeros(ctx.shape, like=gradients[0])
+            for index, rows in zip(indices, gradients, strict=True):
+                gradient.index_copy_(0, index, rows)
+        return gradient, None, None, None
+
+
+def _zeros(shape: torch.Size, like: Tensor) -> Tensor:
+    """Zeros of `like`'s dtype and device; on a CPU, memory that nobody writes is never touched."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    blank = np.zeros(math.prod(shape) * like.element_size(), dtype=np.uint8)
+    return torch.from_numpy(blank).view(like.dtype).view(shape)

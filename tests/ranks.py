@@ -1,0 +1,38 @@
+"""Run a function on several ranks: real processes that talk over gloo."""
+
+import datetime
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, multiprocessing
+
+#: Seconds after which a rank gives up on the others.
+TIMEOUT = 60
+
+
+def on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
+    """What ``function(rank, *args)`` returns on each rank; it must be importable from a module."""
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.spawn(_run, (function, world_size, folder, args), nprocs=world_size)
+        return [
+            torch.load(Path(folder) / f"{rank}.pt", weights_only=False)
+            for rank in range(world_size)
+        ]
+
+
+def _run(rank: int, function: Callable[..., Any], world_size: int, folder: str, args: Any) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=world_size,
+        timeout=datetime.timedelta(seconds=TIMEOUT),
+    )
+    try:
+        torch.save(function(rank, *args), Path(folder) / f"{rank}.pt")
+    finally:
+        distributed.destroy_process_group()
