@@ -48,9 +48,9 @@ def draw_face(identity: int, image: int, seed: int = 0) -> NDArray[np.uint8]:
         _eye(sketch, person, capture, side)
         _brow(sketch, person, capture, side)
     _hair(sketch, person)
-    if rng.uniform() < 0.15:
+    if rng.uniform() < 0.18:
         _glasses(sketch, person, rng)
-    if rng.uniform() < 0.25:
+    if rng.uniform() < 0.3:
         _obstacle(sketch, rng)
     return _develop(sketch.paint(_background(rng)), capture, rng)
 
@@ -109,7 +109,7 @@ class Identity:
 
 
 _SKINS: list[Colour] = [
-    (255, 224, 200),
+    (247, 214, 190),
     (243, 203, 172),
     (226, 178, 140),
     (200, 146, 108),
@@ -177,7 +177,7 @@ def identity_of(identity: int, seed: int = 0) -> Identity:
         brow_length=around(0.30, 0.035),
         brow_thickness=around(0.055, 0.022),
         brow_arch=around(0.06, 0.045),
-        brow_tilt=around(0.06, 0.09),
+        brow_tilt=around(0.13, 0.12),
         nose_y=nose_y,
         nose_width=around(0.20, 0.045),
         nose_bridge=around(0.085, 0.022),
@@ -226,13 +226,13 @@ class _Capture:
 
 def _capture(rng: np.random.Generator) -> _Capture:
     normal = rng.standard_normal(16).clip(-2.2, 2.2).tolist()
-    direction, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.0, 0.5)
+    direction, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.0, 0.55)
     return _Capture(
-        roll=0.12 * normal[0],
-        yaw=0.30 * normal[1],
-        pitch=0.14 * normal[2],
-        scale=1 + 0.06 * normal[3],
-        shift=(2.8 * normal[4], 2.8 * normal[5]),
+        roll=0.14 * normal[0],
+        yaw=0.36 * normal[1],
+        pitch=0.16 * normal[2],
+        scale=1 + 0.07 * normal[3],
+        shift=(3.2 * normal[4], 3.2 * normal[5]),
         smile=min(max(0.25 + 0.5 * normal[6], -0.5), 1.0),
         mouth_open=max(0.0, 0.8 * normal[7] - 0.4),
         eyes_open=min(max(0.95 + 0.25 * normal[8], 0.12), 1.25),
@@ -242,9 +242,9 @@ def _capture(rng: np.random.Generator) -> _Capture:
         fall_off=rng.uniform(0.1, 0.5),
         gain=np.exp(0.18 * normal[12]),
         contrast=1 + 0.12 * normal[13],
-        warmth=0.08 * normal[14],
-        blur=max(0.0, rng.uniform(-0.8, 1.8)),
-        noise=rng.uniform(0.0, 9.0),
+        warmth=0.09 * normal[14],
+        blur=max(0.0, rng.uniform(-0.7, 1.9)),
+        noise=rng.uniform(0.0, 11.0),
     )
 
 
@@ -267,7 +267,7 @@ class _Sketch:
 
     def paint(self, image: Any) -> Any:
         """Draw all shapes onto a Pillow image, in the order they came."""
-        draw = pillow("ImageDraw").Draw(image, "RGBA")
+        blending, opaque = (pillow("ImageDraw").Draw(image, mode) for mode in ("RGBA", "RGB"))
         unit = _UNIT * _OVERSAMPLING * self.capture.scale
         points = np.concatenate([shape[0] for shape in self.shapes])
         depths = np.concatenate(
@@ -277,6 +277,7 @@ class _Sketch:
         start = 0
         for shape, _, colour, width in self.shapes:
             end = start + 2 * len(shape)
+            draw = opaque if colour[3] == 255 else blending  # opaque shapes are drawn faster
             if width:
                 draw.line(pixels[start:end], colour, max(1, round(width * unit)), joint="curve")
             else:
@@ -453,7 +454,7 @@ def _back_hair(sketch: _Sketch, person: Identity) -> None:
         (0.5 * reach, 0.45 + end),
         (0.0, 0.4 + end),
     )
-    sketch.fill(_closed(mane), _scale(person.hair, 0.72), depth=FLAT)
+    sketch.fill(_closed(mane), _scale(person.hair, 0.80), depth=FLAT)
 
 
 def _head(sketch: _Sketch, person: Identity) -> None:
@@ -490,7 +491,8 @@ def _beard(sketch: _Sketch, person: Identity) -> None:
     lip = person.mouth_y + person.lower_lip
     cheeks = _open(_mirrored((0, lip), (0.45, lip - 0.15), (0.78, 0.42), closed=False))
     depth = np.repeat([FLAT, 0.0], [len(jaw), len(cheeks)])
-    sketch.fill(np.concatenate([jaw, cheeks]), _scale(person.hair, 0.85), person.beard, depth)
+    colour = _mix(_scale(person.hair, 0.72), person.skin, 0.2)
+    sketch.fill(np.concatenate([jaw, cheeks]), colour, person.beard, depth)
 
 
 def _nose(sketch: _Sketch, person: Identity) -> None:
@@ -591,7 +593,7 @@ def _eye(sketch: _Sketch, person: Identity, capture: _Capture, side: int) -> Non
 def _brow(sketch: _Sketch, person: Identity, capture: _Capture, side: int) -> None:
     length, thick, arch = person.brow_length * side, person.brow_thickness, person.brow_arch
     x = np.array([-1.0, -0.3, 0.35, 1.0])  # from the nose outwards
-    ridge = arch * np.array([0.25, -0.6, -1.0, 0.6]) + person.brow_tilt * person.brow_length * x
+    ridge = arch * np.array([0.0, -0.7, -1.0, 0.6]) + person.brow_tilt * person.brow_length * x
     body = 0.5 * thick * np.array([1.0, 1.1, 0.8, 0.2])
     upper, lower = (np.stack([x * length, ridge + edge], axis=1) for edge in (-body, body))
     height = person.eye_y - person.brow_gap - capture.brow_raise
