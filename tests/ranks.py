@@ -14,9 +14,16 @@ TIMEOUT = 60
 
 
 def on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
-    """What ``function(rank, *args)`` returns on each rank; it must be importable from a module."""
+    """What ``function(rank, *args)`` returns on each rank; it must be importable from a module.
+
+    A single rank needs no process of its own.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(_run, (function, world_size, folder, args), nprocs=world_size)
+        arguments = (function, world_size, folder, args)
+        if world_size == 1:
+            _run(0, *arguments)
+        else:
+            multiprocessing.spawn(_run, arguments, nprocs=world_size)
         return [
             torch.load(Path(folder) / f"{rank}.pt", weights_only=False)
             for rank in range(world_size)
