@@ -1,10 +1,12 @@
 """Verification pairs as an MMEngine dataset."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
+from numpy.typing import NDArray
 
 from sf2_plugin.data import decode_image, read_pairs
 
@@ -57,7 +59,7 @@ class FacePairDataset(BaseDataset):
     ) -> None:
         self.name = name
         self.views = 2 if flip_test else 1
-        kept = [step for step in pipeline if not _loads_images(step)]
+        kept = without_loaders(pipeline)
         prefix = {} if image_root is None else {"img_path": image_root}
         super().__init__(ann_file, data_root=data_root, data_prefix=prefix, pipeline=kept, **kwargs)
 
@@ -76,13 +78,22 @@ class FacePairDataset(BaseDataset):
     def prepare_data(self, idx: int) -> Any:
         item = self.get_data_info(idx)
         image = item.pop("image")
-        pixels = decode_image(image)[..., ::-1]
-        if item["flip"]:
-            pixels = pixels[:, ::-1]
-        item["img"] = np.ascontiguousarray(pixels)
+        pixels = decode_image(image)
+        item |= pipeline_item(pixels[:, ::-1] if item["flip"] else pixels)
         item["img_path"] = "" if isinstance(image, bytes) else str(image)
-        item["img_shape"] = item["ori_shape"] = pixels.shape[:2]
         return self.pipeline(item)
+
+
+def pipeline_item(pixels: NDArray[np.uint8]) -> dict[str, Any]:
+    """What an RGB image (H, W, 3) looks like to a pipeline's steps after loading."""
+    shape = pixels.shape[:2]
+    bgr = np.ascontiguousarray(pixels[..., ::-1])
+    return {"img": bgr, "img_path": "", "img_shape": shape, "ori_shape": shape}
+
+
+def without_loaders(pipeline: Iterable[Any]) -> list[Any]:
+    """The steps of a pipeline after loading."""
+    return [step for step in pipeline if not _loads_images(step)]
 
 
 def _loads_images(step: Any) -> bool:

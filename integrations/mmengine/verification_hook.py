@@ -97,8 +97,13 @@ class FaceVerificationHook(Hook):
 
 
 @torch.no_grad()
-def embed_faces(model: Any, dataset: FacePairDataset, batch_size: int) -> np.ndarray:
-    """Embeddings (items, D) of a dataset in its order, float32; every rank embeds its share."""
+def embed_faces(
+    model: Any, dataset: FacePairDataset | Sequence[Any], batch_size: int
+) -> np.ndarray:
+    """Embeddings (items, D) of a dataset in its order, float32; every rank embeds its share.
+
+    Items are what a test pipeline makes of an image.
+    """
     if is_model_wrapper(model):
         model = model.module
     training = model.training

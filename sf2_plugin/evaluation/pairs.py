@@ -135,7 +135,7 @@ def verify_pairs(
             f"embeddings must have two rows a pair, an even number, not {len(embeddings)}"
         )
     issame = as_issame(issame, len(embeddings) // 2)
-    return verify_scores(_pair_cosines(embeddings), issame, folds, far_targets)
+    return verify_scores(pair_cosines(embeddings), issame, folds, far_targets)
 
 
 def verify_scores(
@@ -200,7 +200,7 @@ def best_common_threshold(reports: Sequence[PairReport]) -> CommonThreshold:
     )
 
 
-def _pair_cosines(embeddings: np.ndarray) -> Floats:
+def pair_cosines(embeddings: np.ndarray) -> Floats:
     """Cosines of rows 2i and 2i+1, from their distance: exact for equal faces, never above 1."""
     cosines = np.empty(len(embeddings) // 2)
     for start in range(0, len(cosines), CHUNK_ROWS):

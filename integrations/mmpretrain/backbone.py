@@ -1,0 +1,144 @@
+"""A backbone from a checkpoint of MMPretrain alone: its weights, and the config inside it.
+
+The config is Python text. It is read as data: names given literals, `dict(...)`, lists; a
+statement of any other kind is refused, and so is a type that is looked up by its import path.
+"""
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
+from numpy.typing import NDArray
+
+from sf2_plugin import SphereFace2
+from sf2_plugin.evaluation import Calibration
+from sf2_plugin.evaluation.backbones import load_weights
+
+from ..mmengine.datasets import pipeline_item, without_loaders
+from ..mmengine.verification_hook import embed_faces
+
+SCOPES = ("mmengine", "mmcv", "mmpretrain")
+
+
+class MMPretrainBackbone:
+    """`epoch_N.pth` of MMPretrain: what the neck, and the head's `pre_logits`, give for a face.
+
+    Images pass the test pipeline and the data preprocessor of the config, as in the host.
+
+    Raises:
+        ValueError: no config or no weights inside, a config that is more than data, without a test
+            pipeline, or that does not fit the weights.
+    """
+
+    settings = "mmpretrain"
+
+    def __init__(self, path: Path) -> None:
+        checkpoint = load_weights(path)
+        meta = checkpoint.get("meta")
+        text = meta.get("cfg") if isinstance(meta, dict) else None
+        if not isinstance(text, str) or "state_dict" not in checkpoint:
+            raise ValueError(
+                f"{path} is no checkpoint of MMPretrain, which holds weights and a config; for a "
+                "backbone of arcface_torch, name its network and the folder of arcface_torch"
+            )
+        try:
+            config = read_config(text)
+            model = dict(config["model"])
+            pipeline = without_loaders(_test_pipeline(config))
+            refuse_import_paths([model, config.get("data_preprocessor"), pipeline])
+        except (KeyError, TypeError, ValueError, SyntaxError) as error:
+            raise ValueError(f"{path}: its config cannot be used: {error}") from None
+        init_default_scope("mmpretrain")
+        if config.get("data_preprocessor") is not None:
+            model.setdefault("data_preprocessor", config["data_preprocessor"])
+        try:
+            self.model = MODELS.build(model)
+            self.pipeline = Compose(pipeline)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f"{path}: its model cannot be built: {error}") from None
+        self._load(path, checkpoint["state_dict"])
+        self.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def _load(self, path: Path, weights: dict[str, Any]) -> None:
+        """The head's class centers may lie elsewhere, and are not asked for."""
+        try:
+            missing, unexpected = self.model.load_state_dict(weights, strict=False)
+        except RuntimeError as error:
+            raise ValueError(f"{path} does not fit its own config: {error}") from None
+        strange = [key for key in [*missing, *unexpected] if not key.startswith("head.")]
+        if strange:
+            raise ValueError(f"{path} does not fit its own config: {', '.join(strange[:5])}")
+        heads = [
+            module
+            for name, module in self.model.named_modules()
+            if isinstance(module, SphereFace2) and f"{name}.bias" not in missing
+        ]
+        self.calibration = Calibration.from_head(heads[0]) if heads else None
+
+    def embed(self, faces: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        items = [self.pipeline(pipeline_item(face)) for face in faces]
+        return embed_faces(self.model, items, batch_size=len(items))
+
+
+def read_config(text: str) -> dict[str, Any]:
+    """What a config's text assigns, from literals and `dict(...)` alone."""
+    values: dict[str, Any] = {}
+    for statement in ast.parse(text).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                values[name] = _literal(value)
+            case _:
+                raise ValueError(f"line {statement.lineno} is more than `name = value`")
+    return values
+
+
+def _literal(node: ast.expr) -> Any:
+    match node:
+        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
+            pairs = {word.arg: _literal(word.value) for word in keywords}
+            if None not in pairs:
+                return pairs
+        case ast.Dict(keys=keys, values=values) if None not in keys:
+            return {
+                _literal(key): _literal(value)
+                for key, value in zip(keys, values, strict=True)
+                if key is not None
+            }
+        case ast.List(elts=items):
+            return [_literal(item) for item in items]
+        case ast.Tuple(elts=items):
+            return tuple(_literal(item) for item in items)
+        case ast.Constant() | ast.UnaryOp(operand=ast.Constant()) | ast.Set() | ast.BinOp():
+            return ast.literal_eval(node)
+    raise ValueError(f"line {node.lineno} holds {ast.unparse(node)[:80]!r}, which is no literal")
+
+
+def refuse_import_paths(part: Any) -> None:
+    """MMEngine imports whatever a dotted `type` names, and calls it with the config's arguments."""
+    if isinstance(part, dict):
+        kind = part.get("type")
+        if isinstance(kind, str) and "." in kind and kind.partition(".")[0] not in SCOPES:
+            raise ValueError(f"type {kind!r} is an import path, not a registered name")
+        if isinstance(kind, str) and kind.count(".") > 1:
+            raise ValueError(f"type {kind!r} is an import path, not a registered name")
+        if part.get("trust_remote_code"):
+            raise ValueError("trust_remote_code is refused")
+    if isinstance(part, (dict, list, tuple)):
+        for value in part.values() if isinstance(part, dict) else part:
+            refuse_import_paths(value)
+
+
+def _test_pipeline(config: dict[str, Any]) -> list[Any]:
+    for loader in ("test_dataloader", "val_dataloader"):
+        pipeline = ((config.get(loader) or {}).get("dataset") or {}).get("pipeline")
+        if pipeline:
+            return pipeline
+    if config.get("test_pipeline"):
+        return config["test_pipeline"]
+    raise ValueError("it has no test_pipeline")

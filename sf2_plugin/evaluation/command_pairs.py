@@ -1,0 +1,222 @@
+"""`sf2 eval pairs`: LFW's protocol, and how far the probabilities of a head can be trusted."""
+
+import argparse
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cli import count
+from ..data import PairSet, read_pairs
+from ._checks import as_embeddings
+from .calibration import Calibration, CalibrationReport, calibration_path, evaluate_calibration
+from .pairs import FAR_TARGETS, PairReport, best_common_threshold, pair_cosines, verify_pairs
+from .sources import Model, add_model_options, read_models
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_options(
+        parser, "saved embeddings: .npy (2N, D) in the order of --pairs, or .npz with embeddings "
+        "and, in the place of --pairs, issame"
+    )  # fmt: skip
+    parser.add_argument(
+        "--pairs",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a .bin of InsightFace, or lines of `path path same`; may be given several times",
+    )
+    parser.add_argument("--image-root", type=Path, metavar="DIR", help="of the paths in --pairs")
+    parser.add_argument("--folds", type=count, default=10, metavar="N")
+    parser.add_argument(
+        "--far", type=float, action="append", metavar="RATE", help="TAR at this FAR"
+    )
+    calibration = parser.add_argument_group("calibration")
+    calibration.add_argument(
+        "--calibration",
+        action="store_true",
+        help="report the head's probabilities before and after a refit of scale and bias",
+    )
+    calibration.add_argument(
+        "--development",
+        type=Path,
+        metavar="FILE",
+        help="pairs of other people to refit on; left out, the first half of the folds is for "
+        "refitting and the second for the report",
+    )
+    for name, what in (("scale", "the head's"), ("t", "of g, the head's"), ("bias", "the head's")):
+        calibration.add_argument(
+            f"--{name}", type=float, help=f"{what}, where the model's file does not hold it"
+        )
+    calibration.add_argument("--save", action="store_true", help="store the refit beside the model")
+    parser.set_defaults(run=run)
+
+
+@dataclass
+class PairResult:
+    """One model on one pair set."""
+
+    model: str
+    set: str
+    report: PairReport
+    pair_set: PairSet | None
+    calibrations: dict[str, CalibrationReport] = field(default_factory=dict)
+    """before, perhaps stored, and after the refit; all on the same pairs."""
+    calibration_pairs: str = ""
+    """Which pairs they are."""
+
+    def as_dict(self) -> dict[str, Any]:
+        figures: dict[str, Any] = {"model": self.model, "set": self.set, **self.report.as_dict()}
+        if self.calibrations:
+            figures["calibration"] = {
+                "pairs": self.calibration_pairs,
+                **{name: report.as_dict() for name, report in self.calibrations.items()},
+            }
+        return figures
+
+    def text(self) -> str:
+        lines = [f"{self.model} on {self.set}", str(self.report)]
+        if self.calibrations:
+            lines.append(f"\ncalibration, {self.calibration_pairs}")
+        for name, report in self.calibrations.items():
+            lines += [f"- {name}", str(report)]
+        return "\n".join(lines)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    _check(arguments)
+    sets: list[PairSet | None] = [
+        read_pairs(path, root=arguments.image_root) for path in arguments.pairs
+    ]
+    development = None
+    if arguments.development:
+        development = read_pairs(arguments.development, root=arguments.image_root)
+    models = read_models(arguments)
+    results = [
+        _evaluate(model, pair_set, development, arguments)
+        for model in models
+        for pair_set in (sets or [None])
+    ]
+    common = {model.name: _common(model.name, results) for model in models if len(sets) > 1}
+    if arguments.json:
+        figures: dict[str, Any] = {"results": [result.as_dict() for result in results]}
+        if common:
+            figures["common_threshold"] = common
+        print(json.dumps(figures, indent=2))
+    else:
+        print("\n\n".join(result.text() for result in results))
+        for name, figure in common.items():
+            print(f"\n{name}, one threshold for all sets: {figure['threshold']:.4f}")
+            for label, accuracy in figure["accuracy"].items():
+                own = figure["own_accuracy"][label]
+                print(f"{label}  accuracy {accuracy:.5f} ({own:.5f} by its own best threshold)")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    given = [getattr(arguments, name) is not None for name in ("scale", "t", "bias")]
+    if any(given) and not all(given):
+        raise ValueError("--scale, --t and --bias belong together: give all three or none")
+    if (arguments.development or arguments.save or any(given)) and not arguments.calibration:
+        raise ValueError("--development, --save, --scale, --t and --bias need --calibration")
+    if arguments.save and len(arguments.pairs) > 1 and not arguments.development:
+        raise ValueError("--save stores one refit: give --development, or one --pairs")
+    names = [path.stem for path in arguments.pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two pair sets have one name: {', '.join(sorted(names))}")
+
+
+def _evaluate(
+    model: Model,
+    pair_set: PairSet | None,
+    development: PairSet | None,
+    arguments: argparse.Namespace,
+) -> PairResult:
+    if pair_set is not None:
+        issame = pair_set.issame
+    elif model.is_saved:
+        issame = model.array("issame")
+    else:
+        raise ValueError("--pairs is wanted: a backbone needs images to embed")
+    embeddings = _embeddings(model, pair_set)
+    targets = arguments.far or FAR_TARGETS
+    report = verify_pairs(embeddings, issame, arguments.folds, targets)
+    name = pair_set.name if pair_set is not None else model.path.stem
+    result = PairResult(model.name, name, report, pair_set)
+    if arguments.calibration:
+        _calibrate(model, result, development, arguments)
+    return result
+
+
+def _embeddings(model: Model, pair_set: PairSet | None) -> NDArray:
+    if model.is_saved:
+        embeddings = model.array("embeddings")
+        if pair_set is not None and len(embeddings) != len(pair_set.images):
+            raise ValueError(
+                f"{model.path} has {len(embeddings)} embeddings; {pair_set.name} has "
+                f"{len(pair_set.images)} images, two a pair"
+            )
+        return embeddings
+    assert pair_set is not None
+    first, inverse = pair_set.distinct()
+    return model.embed([pair_set.images[i] for i in first])[inverse]
+
+
+def _calibrate(
+    model: Model, result: PairResult, development: PairSet | None, arguments: argparse.Namespace
+) -> None:
+    report = result.report
+    stored = calibration_path(model.path)
+    before = None
+    if arguments.scale is not None:
+        before = Calibration(arguments.scale, arguments.t, arguments.bias)
+    elif not model.is_saved:
+        before = model.backbone.calibration
+    known = {"before": before} if before else {}
+    if stored.is_file():
+        known["stored"] = Calibration.load(stored)
+    if not known:
+        raise ValueError(
+            f"{model.path} holds no SphereFace2 head, and {stored.name} is not beside it: give "
+            "--scale, --t and --bias"
+        )
+    first = next(iter(known.values()))
+    if development is None:
+        runs = np.array_split(np.arange(len(report.scores)), arguments.folds)
+        fitted = np.zeros(len(report.scores), dtype=bool)
+        fitted[: runs[arguments.folds // 2][0]] = True
+        after = first.refit(report.scores[fitted], report.issame[fitted])
+        held_out = ~fitted
+        result.calibration_pairs = (
+            f"on the last {math.ceil(arguments.folds / 2)} of {arguments.folds} folds, refit on "
+            "the others, whose people may be the same"
+        )
+    else:
+        if model.is_saved:
+            raise ValueError("--development needs a backbone: saved embeddings are of one set")
+        cosines = pair_cosines(as_embeddings(_embeddings(model, development)))
+        after = first.refit(cosines, development.issame)
+        held_out = np.ones(len(report.scores), dtype=bool)
+        result.calibration_pairs = f"on all pairs, refit on {development.name}"
+    scores, issame = report.scores[held_out], report.issame[held_out]
+    result.calibrations = {
+        name: evaluate_calibration(calibration, scores, issame)
+        for name, calibration in {**known, "after": after}.items()
+    }
+    if arguments.save:
+        after.save(stored)
+
+
+def _common(model: str, results: list[PairResult]) -> dict[str, Any]:
+    mine = [result for result in results if result.model == model]
+    common = best_common_threshold([result.report for result in mine])
+    names = [result.set for result in mine]
+    return {
+        "threshold": common.threshold,
+        "accuracy": dict(zip(names, common.accuracy.tolist(), strict=True)),
+        "own_accuracy": dict(zip(names, common.own_accuracy.tolist(), strict=True)),
+    }
