@@ -14,6 +14,8 @@ from ..cli import count
 from ..data import PairSet, read_pairs
 from ._checks import as_embeddings
 from .calibration import Calibration, CalibrationReport, calibration_path, evaluate_calibration
+from .page import write_page
+from .pages import pair_sections
 from .pairs import FAR_TARGETS, PairReport, best_common_threshold, pair_cosines, verify_pairs
 from .sources import Model, add_model_options, read_models
 
@@ -103,6 +105,9 @@ def run(arguments: argparse.Namespace) -> None:
         for pair_set in (sets or [None])
     ]
     common = {model.name: _common(model.name, results) for model in models if len(sets) > 1}
+    if arguments.html:
+        names = ", ".join(model.name for model in models)
+        write_page(arguments.html, f"Verification of pairs: {names}", pair_sections(results))
     if arguments.json:
         figures: dict[str, Any] = {"results": [result.as_dict() for result in results]}
         if common:

@@ -30,7 +30,7 @@ def plot_roc(reports: Mapping[str, HasRoc], path: str | os.PathLike[str]) -> Non
     figure, axes = _figure("False accept rate", "True accept rate")
     for name, report in reports.items():
         roc = report.roc
-        shown = _thin(roc.far)
+        shown = thin(roc.far)
         label = f"{name} (AUC {roc.auc:.4f}, EER {roc.eer:.4f})"
         axes.plot(roc.far[shown], roc.tar[shown], label=label)
     axes.set_xscale("log")
@@ -56,7 +56,7 @@ def plot_scores(
     _save(figure, path)
 
 
-def _thin(far: np.ndarray) -> np.ndarray:
+def thin(far: np.ndarray) -> np.ndarray:
     """Which points of a long curve to draw: all of a short one, evenly spread in log FAR else."""
     if len(far) <= _MOST_POINTS:
         return np.arange(len(far))
