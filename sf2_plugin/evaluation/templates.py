@@ -6,7 +6,7 @@ Sources: Whitelam et al., CVPRW 2017 (IJB-B); Maze et al., ICB 2018 (IJB-C); the
 InsightFace's `eval_ijbc.py`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,6 @@ from .roc import Roc, TarAtFar, accepted, roc_curve
 
 FAR_TARGETS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
-_POOLED_IMAGES = 8192
 _PRODUCT_ROWS = 128
 #: A gathered pair costs about as much as this many entries of a matrix product.
 _GATHER_COST = 24
@@ -139,8 +138,8 @@ def verify_templates(
     )
     scores = score_pairs(
         template_features,
-        _rows_of(first, template_ids, "p1"),
-        _rows_of(second, template_ids, "p2"),
+        rows_of(first, template_ids, "p1"),
+        rows_of(second, template_ids, "p2"),
     )
     roc = roc_curve(scores, issame)
     return TemplateReport(
@@ -201,18 +200,20 @@ def pool_templates(
             )
         weights *= detector_scores[order]
 
-    starts = np.flatnonzero(new_template)
-    template_ids = templates[order][starts]
-    pooled = np.empty((len(starts), features.shape[1]))
-    for first, last in _runs_of_templates(starts, images):
-        begin, end = starts[first], starts[last] if last < len(starts) else images
-        chunk = features[order[begin:end]].astype(np.float64)
+    owner = np.cumsum(new_template) - 1
+    template_ids = templates[order][new_template]
+    pooled = np.zeros((len(template_ids), features.shape[1]))
+    for begin in range(0, images, CHUNK_ROWS):
+        part = slice(begin, begin + CHUNK_ROWS)
+        chunk = features[order[part]].astype(np.float64)
         if flipped is not None:
-            chunk += flipped[order[begin:end]]
+            chunk += flipped[order[part]]
         if not norm_weighting:
             chunk = unit(chunk)
-        chunk *= weights[begin:end, None]
-        pooled[first:last] = np.add.reduceat(chunk, starts[first:last] - begin, axis=0)
+        starts = np.flatnonzero(_starts_of_runs(owner[part]))
+        ends = np.append(starts[1:], len(chunk))
+        for template, start, end in zip(owner[part][starts], starts, ends, strict=True):
+            pooled[template] += weights[begin + start : begin + end] @ chunk[start:end]
 
     lost = ~pooled.any(axis=1)
     if lost.any():
@@ -226,25 +227,25 @@ def pool_templates(
 def score_pairs(features: Floats, first: NDArray[np.intp], second: NDArray[np.intp]) -> Floats:
     """Inner products (N,) of rows `first` (N,) and `second` (N,) of `features` (T, D).
 
-    Benchmarks pair a few thousand templates with nearly all others. Where that is so, one matrix
-    product and a choice from it costs less than gathering the rows of every pair.
+    Benchmarks pair each of a few thousand templates with very many others. Where that is so, a
+    matrix product and a choice from it costs less than gathering the rows of every pair.
     """
     scores = np.empty(len(first))
     order = np.argsort(first)
     rows = np.unique(first)
-    ends = np.searchsorted(first[order], rows, "right")
-    begin = 0
+    ends = np.searchsorted(first, rows, "right", sorter=order)
+    pairs_of = np.split(order, ends[:-1])
     for start in range(0, len(rows), _PRODUCT_ROWS):
-        block = rows[start : start + _PRODUCT_ROWS]
-        end = ends[start + len(block) - 1]
-        pairs, begin = order[begin:end], end
-        if len(pairs) * _GATHER_COST > len(block) * len(features):
-            product = features[block] @ features.T
-            scores[pairs] = product[np.searchsorted(block, first[pairs]), second[pairs]]
+        block = slice(start, start + _PRODUCT_ROWS)
+        pairs = np.concatenate(pairs_of[block])
+        if len(pairs) * _GATHER_COST > len(rows[block]) * len(features):
+            product = features[rows[block]] @ features.T
+            scores[pairs] = product[np.searchsorted(rows[block], first[pairs]), second[pairs]]
             continue
-        for chunk in np.split(pairs, range(CHUNK_ROWS, len(pairs), CHUNK_ROWS)):
-            left, right = features[first[chunk]], features[second[chunk]]
-            scores[chunk] = (left[:, None, :] @ right[:, :, None])[:, 0, 0]
+        for row, pairs in zip(rows[block], pairs_of[block], strict=True):
+            for begin in range(0, len(pairs), CHUNK_ROWS):
+                chunk = pairs[begin : begin + CHUNK_ROWS]
+                scores[chunk] = features[second[chunk]] @ features[row]
     return scores
 
 
@@ -252,17 +253,7 @@ def _starts_of_runs(values: Ids) -> Bools:
     return np.concatenate([[True], values[1:] != values[:-1]])
 
 
-def _runs_of_templates(starts: NDArray[np.intp], images: int) -> Iterator[tuple[int, int]]:
-    """Ranges of whole templates with about `_POOLED_IMAGES` images each."""
-    first = 0
-    while first < len(starts):
-        last = int(np.searchsorted(starts, starts[first] + _POOLED_IMAGES, "right")) - 1
-        last = len(starts) if starts[first] + _POOLED_IMAGES >= images else max(last, first + 1)
-        yield first, last
-        first = last
-
-
-def _rows_of(ids: Ids, template_ids: Ids, name: str) -> NDArray[np.intp]:
+def rows_of(ids: Ids, template_ids: Ids, name: str) -> NDArray[np.intp]:
     rows = np.minimum(np.searchsorted(template_ids, ids), len(template_ids) - 1)
     missing = template_ids[rows] != ids
     if missing.any():
