@@ -13,21 +13,26 @@ require("mmengine", extra="mmengine")
 
 from mmengine.registry import MODELS  # noqa: E402
 
-from sf2_plugin import SphereFace2  # noqa: E402
+from sf2_plugin import PartialFCSphereFace2, SphereFace2  # noqa: E402
 
 from .checkpoints import allow_mmengine_checkpoints  # noqa: E402
 from .datasets import FacePairDataset  # noqa: E402
 from .margin_schedule import MarginScheduleHook  # noqa: E402
 from .metrics import FaceVerification  # noqa: E402
+from .partial_fc import PartialFCHook, patch_runner  # noqa: E402
 from .verification_hook import FaceVerificationHook  # noqa: E402
 
 MODELS.register_module(module=SphereFace2)
+MODELS.register_module(module=PartialFCSphereFace2)
 allow_mmengine_checkpoints()
+patch_runner()
 
 __all__ = [
     "FacePairDataset",
     "FaceVerification",
     "FaceVerificationHook",
     "MarginScheduleHook",
+    "PartialFCHook",
+    "PartialFCSphereFace2",
     "SphereFace2",
 ]

@@ -10,26 +10,43 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from sf2_plugin import SphereFace2
+from sf2_plugin import PartialFCSphereFace2, SphereFace2
 
 #: Arguments of ArcFaceClsHead that mean nothing to a one-vs-all loss. They are accepted, so that a
 #: config that changes nothing but the head's type works.
 SOFTMAX_ARGUMENTS = ("loss", "margins", "easy_margin", "num_subcenters")
+
+#: Arguments that only the sharded head takes.
+PARTIAL_FC_ARGUMENTS = ("sample_rate", "negative_weighting", "sparse_gradient")
 
 
 @MODELS.register_module()
 class SphereFace2ClsHead(ClsHead):
     """SphereFace2 in the place of ``ArcFaceClsHead``.
 
+    **Partial FC.** With ``partial_fc=True`` the class centers are shared out over the ranks of a
+    distributed run (`sf2_plugin.PartialFCSphereFace2`); the loss is that of the global batch. The
+    optimizer and ``paramwise_cfg`` see the shard as ``head.loss_module``; DDP does not. Each rank
+    saves its shard and momentum beside every checkpoint, ``epoch_3.shards/`` beside
+    ``epoch_3.pth``, in a folder that all ranks must see; ``resume`` reads them back on any number
+    of ranks, and ``sf2 shards`` shows them. ``clip_grad=dict(max_norm=...)`` clips by the gradient
+    of the whole model, all shards included. Nothing needs configuring for this: a hook registers
+    itself. No rank holds all classes, so `predict` and `forward` give embeddings and no class
+    scores, and `cal_acc` is refused; verify with `FaceVerification` or `FaceVerificationHook`.
+    Start ranks from one seed, which is MMEngine's default: under
+    ``randomness=dict(diff_rank_seed=True)`` the first centers depend on the number of ranks.
+
     Args:
         num_classes: identities in the training set.
         in_channels: size of the embeddings, D.
         topk: which top-k accuracies `cal_acc` gives.
         cal_acc: compute accuracies while training, at the price of all (B, C) cosines.
+        partial_fc: share the class centers out over ranks, as above.
         init_cfg: see `mmengine.model.BaseModule`.
-        **kwargs: hyperparameters of `sf2_plugin.SphereFace2` (preset, margin, scale, ...). Those
-            of ArcFaceClsHead alone (loss, margins, easy_margin, num_subcenters) are ignored, with
-            a line in the log.
+        **kwargs: hyperparameters of `sf2_plugin.SphereFace2` (preset, margin, scale, ...), and
+            with `partial_fc` sample_rate, negative_weighting and sparse_gradient. Those of
+            ArcFaceClsHead alone (loss, margins, easy_margin, num_subcenters) are ignored, with a
+            line in the log.
 
     Example:
         >>> custom_imports = dict(imports=["sf2_plugin.integrations.mmpretrain"])
@@ -38,9 +55,12 @@ class SphereFace2ClsHead(ClsHead):
         ...     backbone=dict(type="ResNet", depth=50),
         ...     neck=dict(type="GlobalAveragePooling"),
         ...     head=dict(type="SphereFace2ClsHead", num_classes=5000, in_channels=2048))
+        >>> # Ten million classes over the GPUs of `torchrun ... --launcher pytorch`:
+        >>> model["head"].update(num_classes=10_000_000, partial_fc=True, sample_rate=0.1)
 
     Raises:
-        ValueError: a hyperparameter outside its domain.
+        ValueError: a hyperparameter outside its domain, or one that needs `partial_fc`, or
+            `cal_acc` together with it.
     """
 
     def __init__(
@@ -49,6 +69,7 @@ class SphereFace2ClsHead(ClsHead):
         in_channels: int,
         topk: int | tuple[int, ...] = (1,),
         cal_acc: bool = False,
+        partial_fc: bool = False,
         init_cfg: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -58,14 +79,26 @@ class SphereFace2ClsHead(ClsHead):
                 f"SphereFace2ClsHead ignores {', '.join(ignored)}: a softmax head's arguments",
                 logger="current",
             )
-        loss = SphereFace2(num_classes, in_channels, **kwargs)
+        if partial_fc and cal_acc:
+            raise ValueError("cal_acc needs all classes on one rank: leave it out with partial_fc")
+        sharding = [name for name in PARTIAL_FC_ARGUMENTS if name in kwargs]
+        if sharding and not partial_fc:
+            raise ValueError(f"{', '.join(sharding)} needs partial_fc=True")
+        head = PartialFCSphereFace2 if partial_fc else SphereFace2
+        loss = head(num_classes, in_channels, **kwargs)
         topk = (topk,) if isinstance(topk, int) else tuple(topk)
         super().__init__(loss=loss, topk=topk, cal_acc=cal_acc, init_cfg=init_cfg)
         self.num_classes = num_classes
         self.in_channels = in_channels
+        self.partial_fc = partial_fc
 
     def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
-        """Log-odds (B, C) that each face is of each class: scale * g(cosine) + bias."""
+        """Log-odds (B, C) that each face is of each class: scale * g(cosine) + bias.
+
+        With `partial_fc`, the embeddings (B, D).
+        """
+        if self.partial_fc:
+            return self.pre_logits(feats)
         return self.loss_module.logits(self.pre_logits(feats))
 
     def loss(
@@ -98,18 +131,18 @@ class SphereFace2ClsHead(ClsHead):
         """Class scores, the best class, and the field ``embedding`` (D,), for verification.
 
         Scores are sigmoids: each class is asked by itself whether the face is its own, so a face
-        of no known identity scores low in all of them.
+        of no known identity scores low in all of them. With `partial_fc`, the embedding alone.
         """
         embeddings = self.pre_logits(feats)
-        scores = torch.sigmoid(self.loss_module.logits(embeddings))
-        labels = scores.argmax(dim=1, keepdim=True)
-        samples = data_samples or [None] * len(embeddings)
-        predictions = []
-        for sample, score, label, embedding in zip(
-            samples, scores, labels, embeddings, strict=True
-        ):
-            sample = DataSample() if sample is None else sample
-            sample.set_pred_score(score).set_pred_label(label)
-            sample.set_field(embedding, "embedding")
-            predictions.append(sample)
+        predictions = [
+            DataSample() if sample is None else sample
+            for sample in data_samples or [None] * len(embeddings)
+        ]
+        for prediction, embedding in zip(predictions, embeddings, strict=True):
+            prediction.set_field(embedding, "embedding")
+        if not self.partial_fc:
+            scores = torch.sigmoid(self.loss_module.logits(embeddings))
+            labels = scores.argmax(dim=1, keepdim=True)
+            for prediction, score, label in zip(predictions, scores, labels, strict=True):
+                prediction.set_pred_score(score).set_pred_label(label)
         return predictions
