@@ -4,6 +4,14 @@ import argparse
 
 COMMANDS = {
     "pairs": ("sf2_plugin.evaluation.command_pairs:add_arguments", "verify pairs of faces, 1:1"),
+    "templates": (
+        "sf2_plugin.evaluation.command_templates:add_arguments",
+        "verify pairs of templates, 1:1, as IJB-B and IJB-C",
+    ),
+    "identify": (
+        "sf2_plugin.evaluation.command_identify:add_arguments",
+        "search people in a gallery, 1:N, closed-set and open-set",
+    ),
 }
 
 

@@ -34,7 +34,7 @@ def draw_roc(
         axes.set_xlim(min(1 / len(roc.impostor) for roc in curves.values()), 1)
         axes.xaxis.set_major_formatter(_plain)
         axes.xaxis.set_minor_formatter("")
-        axes.legend(loc="lower right")
+        axes.legend()
 
     return _svg(draw)
 
@@ -54,7 +54,7 @@ def draw_det(curves: Mapping[str, Roc]) -> str:
         lowest = min(1 / max(len(roc.impostor), len(roc.genuine)) for roc in curves.values())
         limits = _probit(np.array([max(lowest, 1e-5), 0.9])).tolist()
         axes.set(xlim=limits, ylim=limits, xlabel="False accept rate", ylabel="False reject rate")
-        axes.legend(loc="upper right")
+        axes.legend()
 
     return _svg(draw)
 
@@ -91,7 +91,7 @@ def draw_cmc(reports: Mapping[str, IdentificationReport], ranks: int = 50) -> st
         axes.set(xlabel="Rank", ylabel="Identification rate", xscale="log")
         axes.xaxis.set_major_formatter(_plain)
         axes.xaxis.set_minor_formatter("")
-        axes.legend(loc="lower right")
+        axes.legend()
 
     return _svg(draw)
 
@@ -125,8 +125,8 @@ def _svg(draw: "Callable[[Axes], None]") -> str:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError('a page needs matplotlib: pip install "sf2-plugin[eval]"') from error
-    style: dict[str, Any] = {
-        "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    style: Any = {
+        "axes.prop_cycle": f"cycler(color={list(COLOURS)})",
         "axes.grid": True,
         "axes.spines.right": False,
         "axes.spines.top": False,

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._text import Figures
-from .drawings import draw_det, draw_reliability, draw_roc, draw_scores
+from .drawings import draw_cmc, draw_det, draw_reliability, draw_roc, draw_scores
 from .page import Section, drawings, face_pairs, heading, paragraph, table
 
 if TYPE_CHECKING:
     from .command_pairs import PairResult
+    from .identification import IdentificationReport
+    from .templates import TemplateReport
 
 HARDEST = 8
 """How many false accepts, and false rejects, are shown."""
@@ -36,6 +38,35 @@ def pair_sections(results: "Sequence[PairResult]") -> list[Section]:
         sections.append(Section(name, body + drawings(pictures)))
         sections += [_calibration(r) for r in same_set.values() if r.calibrations]
         sections += [_errors(result) for result in same_set.values() if result.pair_set]
+    return sections
+
+
+def template_sections(reports: "Mapping[str, TemplateReport]") -> list[Section]:
+    """One section that compares the models."""
+    rocs = {model: report.roc for model, report in reports.items()}
+    pictures = [
+        ("ROC: true accepts over false accepts, logarithmic", draw_roc(rocs)),
+        ("DET: false rejects over false accepts, normal deviates", draw_det(rocs)),
+    ]
+    pictures += [(f"Scores of {model}", draw_scores(roc)) for model, roc in rocs.items()]
+    body = figures_table({model: report.as_dict() for model, report in reports.items()})
+    return [Section("Templates", body + drawings(pictures))]
+
+
+def identification_sections(
+    galleries: "Mapping[str, Mapping[str, IdentificationReport]]",
+) -> list[Section]:
+    """A section a gallery, which compares the models; reports by gallery, then by model."""
+    sections = []
+    for gallery, reports in galleries.items():
+        pictures = [("CMC: the right person among the best of so many", draw_cmc(reports))]
+        rocs = {model: report.roc for model, report in reports.items() if report.roc}
+        if rocs:
+            rates = ("False positive identification rate", "True positive identification rate")
+            caption = "Open set: mates found over strangers mistaken, logarithmic"
+            pictures.append((caption, draw_roc(rocs, *rates)))
+        body = figures_table({model: report.as_dict() for model, report in reports.items()})
+        sections.append(Section(gallery, body + drawings(pictures)))
     return sections
 
 

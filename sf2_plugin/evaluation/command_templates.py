@@ -1,0 +1,89 @@
+"""`sf2 eval templates`: the 1:1 protocol of IJB-B and IJB-C."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from .ijb import IjbImages, IjbPairs, read_ijb_images, read_ijb_pairs
+from .page import write_page
+from .pages import template_sections
+from .sources import Model, add_model_options, read_models
+from .templates import FAR_TARGETS, TemplateReport, verify_templates
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_options(
+        parser,
+        "saved embeddings: .npy (images, D) in the order of --ijb, or .npz with embeddings, "
+        "templates, medias, p1, p2 and labels",
+    )
+    add_ijb_options(parser)
+    parser.add_argument(
+        "--far", type=float, action="append", metavar="RATE", help="TAR at this FAR"
+    )
+    parser.set_defaults(run=run)
+
+
+def add_ijb_options(parser: argparse.ArgumentParser) -> None:
+    """Arguments that both protocols of IJB share."""
+    parser.add_argument(
+        "--ijb", type=Path, metavar="DIR", help="meta/ and loose_crop/, as InsightFace has them"
+    )
+    parser.add_argument(
+        "--no-norm-weighting", action="store_true", help="every image of a template weighs the same"
+    )
+    parser.add_argument(
+        "--detector-scores", action="store_true", help="weigh images by the detector's confidence"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    models = read_models(arguments)
+    images = read_ijb_images(arguments.ijb) if arguments.ijb else None
+    pairs = read_ijb_pairs(arguments.ijb) if arguments.ijb else None
+    reports = {model.name: _evaluate(model, images, pairs, arguments) for model in models}
+    if arguments.html:
+        title = f"Verification of templates: {', '.join(reports)}"
+        write_page(arguments.html, title, template_sections(reports))
+    if arguments.json:
+        results = [{"model": name, **report.as_dict()} for name, report in reports.items()]
+        print(json.dumps({"results": results}, indent=2))
+    else:
+        print("\n\n".join(f"{name}\n{report}" for name, report in reports.items()))
+
+
+def _evaluate(
+    model: Model,
+    images: IjbImages | None,
+    pairs: IjbPairs | None,
+    arguments: argparse.Namespace,
+) -> TemplateReport:
+    options = ijb_inputs(model, images, arguments)
+    if pairs is not None:
+        options |= dict(p1=pairs.p1, p2=pairs.p2, labels=pairs.labels)
+    else:
+        options |= {name: model.array(name) for name in ("p1", "p2", "labels")}
+    return verify_templates(**options, far_targets=arguments.far or FAR_TARGETS)
+
+
+def ijb_inputs(
+    model: Model, images: IjbImages | None, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """What `pool_templates` takes: from the set on disk, else from the model's saved arrays."""
+    if images is None and not model.is_saved:
+        raise ValueError("--ijb is wanted: a backbone needs images to embed")
+    if images is None:
+        inputs = {name: model.array(name) for name in ("templates", "medias")}
+    else:
+        inputs = dict(templates=images.templates, medias=images.medias)
+    if model.is_saved:
+        inputs["features"] = model.array("embeddings")
+    else:
+        assert images is not None
+        inputs["features"] = model.embed(images.paths, images.landmarks)
+    if arguments.detector_scores:
+        inputs["detector_scores"] = (
+            model.array("detector_scores") if images is None else images.detector_scores
+        )
+    return {**inputs, "norm_weighting": not arguments.no_norm_weighting}
