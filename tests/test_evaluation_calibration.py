@@ -1,0 +1,239 @@
+"""Probabilities, and how they are judged, against loops over pairs."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from sf2_plugin import SphereFace2
+from sf2_plugin.evaluation import Calibration, calibration_path, evaluate_calibration
+from sf2_plugin.evaluation.calibration import _min_cllr
+from sf2_plugin.evaluation.roc import roc_curve
+
+
+def made_up_scores(pairs: int = 4000, share: float = 0.5, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    issame = rng.random(pairs) < share
+    return np.clip(0.13 * rng.normal(size=pairs) + 0.4 * issame, -1, 1), issame
+
+
+def test_probability_is_the_heads():
+    head = SphereFace2(11, 8, preset="wespeaker").double()
+    with torch.no_grad():
+        head.bias.fill_(3.25)
+    calibration = Calibration.from_head(head)
+    assert calibration == Calibration(scale=32.0, t=3.0, bias=3.25)
+    cosines = np.linspace(-1, 1, 101)
+    expected = head.verification_probability(torch.from_numpy(cosines)).detach().numpy()
+    np.testing.assert_allclose(calibration.probability(cosines), expected, rtol=1e-12)
+
+
+def test_prior_shifts_the_odds():
+    calibration = Calibration(10, 2, 1)
+    even, rare = (calibration.probability([-0.4, 0.1], prior) for prior in (0.5, 0.01))
+    np.testing.assert_allclose(rare / (1 - rare), even / (1 - even) / 99, rtol=1e-12)
+
+
+def test_cosines_that_rounding_left_outside_their_range_have_a_probability():
+    assert np.all(np.isfinite(Calibration(40, 2.5, 0).probability([-1 - 1e-15, 1 + 1e-15])))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.03])
+def test_cllr_is_the_mean_over_kinds_of_the_bits_that_pairs_cost(share):
+    scores, issame = made_up_scores(share=share)
+    calibration = Calibration(14, 3, 5)
+    lr = np.exp(calibration.log_odds(scores))
+    costs = [math.log2(1 + 1 / r if same else 1 + r) for r, same in zip(lr, issame, strict=True)]
+    costs = np.array(costs)
+    expected = (costs[issame].mean() + costs[~issame].mean()) / 2
+    report = evaluate_calibration(calibration, scores, issame)
+    assert report.cllr == pytest.approx(expected, rel=1e-12)
+
+
+def test_scores_that_tell_nothing_cost_one_bit():
+    report = evaluate_calibration(Calibration(1e-9, 1, 0), *made_up_scores())
+    assert report.cllr == pytest.approx(1, abs=1e-6)
+    nothing = np.zeros(40), np.arange(40) % 4 == 0
+    report = evaluate_calibration(Calibration(1, 1, 5), *nothing)
+    assert (report.min_cllr, report.min_dcf) == (1, 1)
+
+
+@pytest.mark.parametrize("decimals", [1, 8])
+@pytest.mark.parametrize("share", [0.5, 0.05])
+def test_min_cllr_is_that_of_isotonic_regression_on_every_pair(decimals, share):
+    isotonic = pytest.importorskip("sklearn.isotonic")
+    scores, issame = made_up_scores(1500, share)
+    scores = scores.round(decimals)
+    weight = np.where(issame, 0.5 / issame.sum(), 0.5 / (~issame).sum())
+    posterior = isotonic.IsotonicRegression(y_min=0, y_max=1).fit(scores, issame, weight)
+    p = posterior.predict(scores)
+    right = np.where(issame, p, 1 - p)
+    assert np.all(right > 0)
+    expected = -np.sum(weight * np.log2(right))
+    assert 0 < expected < 1
+    assert _min_cllr(roc_curve(scores, issame)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_min_cllr_of_pairs_without_an_error_is_zero():
+    assert _min_cllr(roc_curve([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1])) == 0
+
+
+@pytest.mark.parametrize(("share", "prior"), [(0.5, 0.5), (0.1, 0.5), (0.5, 0.02)])
+def test_reliability_weighs_pairs_by_the_prior(share, prior):
+    scores, issame = made_up_scores(share=share)
+    calibration = Calibration(14, 3, 5)
+    report = evaluate_calibration(calibration, scores, issame, prior=prior, bins=7)
+    p = calibration.probability(scores, prior)
+    ece, row = 0.0, 0
+    for k in range(7):
+        held = (p >= k / 7) & ((p < (k + 1) / 7) | (k == 6))
+        if not held.any():
+            continue
+        genuine, impostor = held & issame, held & ~issame
+        mass_genuine = prior * genuine.sum() / issame.sum()
+        mass_impostor = (1 - prior) * impostor.sum() / (~issame).sum()
+        mass = mass_genuine + mass_impostor
+        predicted = prior * p[genuine].sum() / issame.sum()
+        predicted += (1 - prior) * p[impostor].sum() / (~issame).sum()
+        assert report.counts[row] == held.sum()
+        assert report.predicted[row] == pytest.approx(predicted / mass, abs=1e-12)
+        assert report.observed[row] == pytest.approx(mass_genuine / mass, abs=1e-12)
+        ece += abs(predicted - mass_genuine)
+        row += 1
+    assert row == len(report.counts)
+    assert report.ece == pytest.approx(ece, abs=1e-12)
+
+
+@pytest.mark.parametrize("prior", [0.5, 0.01, 0.9])
+def test_detection_cost_is_that_of_the_prescribed_and_of_the_best_threshold(prior):
+    scores, issame = made_up_scores()
+    calibration = Calibration(14, 3, 5)
+    report = evaluate_calibration(calibration, scores, issame, dcf_prior=prior)
+    log_odds = calibration.log_odds(scores)
+
+    def cost(threshold: float) -> float:
+        accepted = log_odds >= threshold
+        errors = prior * np.mean(~accepted[issame]) + (1 - prior) * np.mean(accepted[~issame])
+        return errors / min(prior, 1 - prior)
+
+    assert report.dcf == pytest.approx(cost(math.log((1 - prior) / prior)), rel=1e-12)
+    best = min(cost(t) for t in [*log_odds, math.inf])
+    assert report.min_dcf == pytest.approx(best, rel=1e-12)
+    assert report.min_dcf <= report.dcf
+
+
+def test_refit_finds_the_scale_and_bias_that_pairs_were_drawn_by():
+    """Normal similarities of equal spread have log-odds that are a straight line in g."""
+    rng = np.random.default_rng(0)
+    issame = rng.random(200_000) < 0.2
+    similarity = np.where(issame, 0.1, -0.5) + 0.2 * rng.normal(size=len(issame))
+    cosines = 2 * np.cbrt((np.clip(similarity, -1, 1) + 1) / 2) - 1
+    refitted = Calibration(40, 3, 0).refit(cosines, issame)
+    slope = 0.6 / 0.2**2
+    assert refitted.scale == pytest.approx(slope, rel=0.03)
+    assert refitted.bias == pytest.approx(slope * 0.2, rel=0.03)
+    assert (refitted.t, refitted.fitted_pairs) == (3, 200_000)
+
+
+def test_refit_helps_on_pairs_it_has_not_seen():
+    scores, issame = made_up_scores()
+    own = Calibration(40, 3, 2)
+    before = evaluate_calibration(own, scores[1::2], issame[1::2])
+    refitted = own.refit(scores[::2], issame[::2])
+    after = evaluate_calibration(refitted, scores[1::2], issame[1::2])
+    assert after.cllr < before.cllr
+    assert after.ece < before.ece
+    # A map that keeps the order changes neither minimum.
+    assert after.min_cllr == pytest.approx(before.min_cllr, rel=1e-9)
+    assert after.min_dcf == pytest.approx(before.min_dcf, rel=1e-9)
+    assert after.min_cllr <= after.cllr
+
+
+def test_refit_minimises_the_weighted_logistic_loss():
+    scores, issame = made_up_scores(600, 0.3)
+    refitted = Calibration(40, 3, 0).refit(scores, issame)
+    genuine, impostor = issame.sum(), (~issame).sum()
+    target = np.where(issame, (genuine + 1) / (genuine + 2), 1 / (impostor + 2))
+    weight = np.where(issame, 1 / genuine, 1 / impostor)
+    residual = weight * (refitted.probability(scores) - target)
+    adjusted = 2 * ((scores + 1) / 2) ** 3 - 1
+    assert residual.sum() == pytest.approx(0, abs=1e-6)
+    assert (residual * adjusted).sum() == pytest.approx(0, abs=1e-6)
+
+
+def test_refit_on_pairs_without_an_error_stays_finite():
+    refitted = Calibration(40, 3, 0).refit([0.7, 0.8, 0.1, 0.2], [True, True, False, False])
+    p = refitted.probability([0.7, 0.2])
+    assert 0 < p[1] < 0.5 < p[0] < 1
+
+
+@pytest.mark.parametrize(
+    ("cosines", "issame", "message"),
+    [
+        ([0.1, 0.2, 0.8, 0.9], [1, 1, 0, 0], "score no higher than impostor pairs"),
+        ([0.1, np.nan], [1, 0], "cosines must be finite"),
+        ([0.1, 0.2], [1, 1], "no impostor pair"),
+        ([0.1, 0.2, 0.3], [1, 0], "issame must be (3,)"),
+    ],
+)
+def test_pairs_that_cannot_calibrate_are_refused(cosines, issame, message):
+    with pytest.raises(ValueError, match=r".+") as error:
+        Calibration(40, 3, 0).refit(cosines, issame)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prior": 0.0}, "must lie between 0 and 1"),
+        ({"dcf_prior": 1.0}, "must lie between 0 and 1"),
+        ({"bins": 0}, "bins must be at least 1"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_calibration(Calibration(14, 3, 5), *made_up_scores(50), **options)
+
+
+def test_figures_are_json_and_text_says_where_they_come_from():
+    scores, issame = made_up_scores()
+    own = Calibration(40, 3, 2)
+    for calibration, origin in ((own, "the head's own"), (own.refit(scores, issame), "refit on")):
+        report = evaluate_calibration(calibration, scores, issame)
+        figures = report.as_dict()
+        assert json.loads(json.dumps(figures)) == figures
+        assert (figures["cllr"], figures["scale"]) == (report.cllr, calibration.scale)
+        assert origin in str(report)
+
+
+def test_a_calibration_is_stored_beside_its_model(tmp_path):
+    path = calibration_path(tmp_path / "model.pt")
+    assert path == tmp_path / "model.pt.calibration.json"
+    calibration = Calibration(26.1, 3.0, 13.9, fitted_pairs=2000)
+    calibration.save(path)
+    assert Calibration.load(path) == calibration
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pt.calibration.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[1, 2]",
+        '{"scale": 1, "t": 3}',
+        '{"scale": 1, "t": 3, "bias": 0, "prior": 1}',
+        '{"scale": "1", "t": 3, "bias": 0}',
+        '{"scale": true, "t": 3, "bias": 0}',
+        '{"scale": -1, "t": 3, "bias": 0}',
+        '{"scale": 0, "t": 3, "bias": 0}',
+        '{"scale": 1, "t": 0.5, "bias": 0}',
+        '{"scale": NaN, "t": 3, "bias": 0}',
+    ],
+)
+def test_a_file_that_is_no_calibration_is_named(tmp_path, content):
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"x\.json is not a calibration"):
+        Calibration.load(path)

@@ -1,0 +1,140 @@
+"""Identification against a loop over searches."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from sf2_plugin.evaluation import identification as module
+from sf2_plugin.evaluation import identify
+
+
+def made_up_searches(seed: int = 0, people: int = 12, enrolled: int = 20, probes: int = 150):
+    """A gallery of `people`, some enrolled more than once; a third of the probes are strangers."""
+    rng = np.random.default_rng(seed)
+    faces = rng.normal(size=(people + people // 2, 6))
+    ids = rng.permutation(1000)[: len(faces)] - 500
+    gallery = np.concatenate([np.arange(people), rng.integers(0, people, enrolled - people)])
+    probe = rng.integers(0, len(faces), probes)
+    return (
+        faces[gallery] + 0.8 * rng.normal(size=(enrolled, 6)),
+        ids[gallery],
+        faces[probe] + 0.8 * rng.normal(size=(probes, 6)),
+        ids[probe],
+    )
+
+
+def searched_by_loops(gallery, gallery_ids, probes, probe_ids):
+    ranks, mate_scores, nonmate_scores = [], [], []
+    for probe, who in zip(probes, probe_ids, strict=True):
+        scores: dict = {}
+        for face, person in zip(gallery, gallery_ids, strict=True):
+            cosine = probe @ face / np.linalg.norm(probe) / np.linalg.norm(face)
+            scores[person] = max(cosine, scores.get(person, -2.0))
+        if who not in scores:
+            nonmate_scores.append(max(scores.values()))
+            continue
+        mate = scores.pop(who)
+        mate_scores.append(mate)
+        ranks.append(1 + sum(other >= mate for other in scores.values()))
+    return np.array(ranks), np.array(mate_scores), np.array(nonmate_scores)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ranks_and_open_set_rates_are_those_of_single_searches(monkeypatch, seed):
+    monkeypatch.setattr(module, "CHUNK_ROWS", 17)
+    searches = made_up_searches(seed)
+    report = identify(*searches, fpir_targets=(0.03, 0.2))
+    ranks, mates, nonmates = searched_by_loops(*searches)
+    assert len(set(ranks)) > 3
+    np.testing.assert_array_equal(report.ranks, ranks)
+    np.testing.assert_allclose(report.mate_scores, mates, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(report.nonmate_scores, nonmates, rtol=0, atol=1e-14)
+    assert report.identities == 12
+    for k in range(1, 13):
+        assert report.cmc[k - 1] == pytest.approx(np.mean(ranks <= k), abs=1e-15)
+    for rank in (1, 5, 10):
+        assert report.rank_accuracy(rank) == report.cmc[rank - 1]
+    for target, rate in report.tpir_at_fpir.items():
+        thresholds = [*report.mate_scores, *report.nonmate_scores]
+        within = [t for t in thresholds if np.mean(report.nonmate_scores >= t) <= target]
+        assert rate is not None
+        assert rate.tar == max(np.mean(report.mate_scores >= t) for t in within)
+        assert rate.far == np.mean(report.nonmate_scores >= rate.threshold) <= target
+
+
+def test_strings_name_people_as_well():
+    gallery, gallery_ids, probes, probe_ids = made_up_searches()
+    report = identify(gallery, gallery_ids.astype(str), probes, probe_ids.astype(str))
+    expected = identify(gallery, gallery_ids, probes, probe_ids)
+    np.testing.assert_array_equal(report.ranks, expected.ranks)
+    assert report.tpir_at_fpir == expected.tpir_at_fpir
+
+
+def test_a_collapsed_backbone_finds_nobody():
+    """Where all faces are alike the right person is no better placed than any other."""
+    report = identify(np.ones((30, 4)), np.arange(30), np.ones((5, 4)), np.arange(5))
+    np.testing.assert_array_equal(report.ranks, 30)
+    assert [report.rank_accuracy(rank) for rank in (1, 5, 10)] == [0, 0, 0]
+
+
+def test_without_strangers_there_are_no_open_set_figures():
+    gallery, gallery_ids, probes, probe_ids = made_up_searches()
+    known = np.isin(probe_ids, gallery_ids)
+    report = identify(gallery, gallery_ids, probes[known], probe_ids[known])
+    assert report.roc is None
+    assert report.tpir_at_fpir == {0.01: None, 0.1: None}
+    assert report.as_dict()["tpir_at_fpir_0.01"] is None
+    assert "TPIR@FPIR=0.01  not measurable: too few non-mated searches" in str(report)
+
+
+def test_figures_beyond_gallery_or_strangers_are_not_measurable():
+    gallery, gallery_ids, probes, probe_ids = made_up_searches(people=4, enrolled=5, probes=60)
+    report = identify(gallery, gallery_ids, probes, probe_ids)
+    assert report.rank_accuracy(3) is not None
+    assert report.rank_accuracy(4) is None
+    assert report.tpir_at_fpir[0.01] is None
+    assert report.tpir_at_fpir[0.1] is not None
+    figures = report.as_dict()
+    assert json.loads(json.dumps(figures)) == figures
+    assert figures["rank_1"] == report.cmc[0]
+    assert (figures["rank_5"], figures["rank_10"]) == (None, None)
+    assert "rank-5          not measurable" in str(report)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        report.roc = None
+    with pytest.raises(ValueError, match="rank must be at least 1"):
+        report.rank_accuracy(0)
+
+
+GALLERY, GALLERY_IDS, PROBES, PROBE_IDS = made_up_searches()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"gallery": np.full((20, 6), np.nan)}, "gallery must be finite: NaN or inf in row 0"),
+        ({"probes": np.zeros((150, 6))}, "probes must have a direction: all zero in row 0"),
+        ({"probes": PROBES[:, :5]}, "the same dimensions, not 6 and 5"),
+        ({"gallery_ids": GALLERY_IDS[1:]}, "gallery_ids must be (20,), one for each of gallery"),
+        ({"probe_ids": PROBE_IDS[1:]}, "probe_ids must be (150,), one for each of probes"),
+        ({"probe_ids": PROBE_IDS + 5000}, "none of the 18 people in probe_ids is in gallery_ids"),
+        ({"fpir_targets": (1.5,)}, "fpir_targets must lie between 0 and 1"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(changed, message):
+    good = {
+        "gallery": GALLERY,
+        "gallery_ids": GALLERY_IDS,
+        "probes": PROBES,
+        "probe_ids": PROBE_IDS,
+    }
+    with pytest.raises(ValueError, match=r".+") as error:
+        identify(**{**good, **changed})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_ids_of_two_kinds_are_refused():
+    with pytest.raises(TypeError, match="gallery_ids and probe_ids must be of one kind"):
+        identify(GALLERY, GALLERY_IDS, PROBES, PROBE_IDS.astype(str))
