@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import sf2_plugin.integrations.mmpretrain  # noqa: F401
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import BaseDataPreprocessor, BaseModule, is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
@@ -134,6 +136,25 @@ def state(runner):
     return [p.detach() for p in (*model.backbone.parameters(), *model.head.parameters())]
 
 
+def overflow():
+    """A shared parameter after a step in which one rank's shard alone has an infinite gradient."""
+    head, shared = PartialFCSphereFace2(NUM_CLASSES, SIZE), nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([shared, head.weight], lr=1.0)
+    wrapper = OptimWrapper(optimizer)
+    wrapper.loss_scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    PartialFCHook().before_train(SimpleNamespace(model=head, optim_wrapper=wrapper, hooks=[]))
+    values = []
+    for gradient in (1.0, float("inf")):
+        wrapper.loss_scaler.scale(torch.zeros(()))
+        shared.grad = torch.ones(2)
+        on_this_rank = gradient if distributed.get_rank() == 1 else 1.0
+        head.weight.grad = torch.full_like(head.weight, on_this_rank)
+        wrapper.loss_scaler.step(optimizer)
+        wrapper.loss_scaler.update()
+        values += [shared[0].item(), wrapper.loss_scaler.get_scale()]
+    return values
+
+
 def worker(folder):
     distributed.init_process_group("gloo")
     rank = distributed.get_rank()
@@ -152,6 +173,7 @@ def worker(folder):
     )
     answer["from_plain"] = losses
     answer["one_face"] = embed_faces(resumed.model, [to_inputs(face)], batch_size=5)
+    answer["overflow"] = overflow()
     torch.save(answer, folder / f"rank_{rank}.pt")
     distributed.destroy_process_group()
 
@@ -243,7 +265,9 @@ def test_shards_lie_beside_their_checkpoint_and_go_with_it(ranks, folder):
     assert not list((folder / "plain_norm").glob("*.shards"))
     shards = read_shards(folder / "sharded_norm" / "epoch_4.shards")
     assert [len(checkpoint[HEAD]["weight"]) for checkpoint in shards.checkpoints] == [6, 5]
-    assert shards.describe()["optimizer"] == ["momentum_buffer"]
+    figures = shards.describe()
+    assert figures["optimizer"] == ["momentum_buffer"]
+    assert (figures["epoch"], figures["global_step"]) == (4, 8)
     for rank, checkpoint in zip(ranks, shards.checkpoints, strict=True):
         assert torch.equal(checkpoint[HEAD]["weight"], rank["norm"]["state"][-2])
 
@@ -272,6 +296,11 @@ def test_a_rank_without_faces_gets_the_embeddings_of_the_others(plain, ranks, fo
     expected = embed_faces(plain["norm"][0].model, [to_inputs(faces[0])], batch_size=5)
     for rank in ranks:
         np.testing.assert_allclose(rank["one_face"], expected, atol=1e-6)
+
+
+def test_a_step_that_overflows_on_one_rank_is_skipped_on_all(ranks):
+    for rank in ranks:
+        assert rank["overflow"] == [0.75, 4.0, 0.75, 2.0]
 
 
 def test_a_checkpoint_without_its_shards_is_not_resumed(ranks, folder, tmp_path):
@@ -341,7 +370,7 @@ def test_a_model_has_one_sharded_head_and_is_not_wrapped_yet():
     with pytest.raises(ValueError, match="one PartialFCSphereFace2, this one has 2"):
         Runner.wrap_model(None, None, model)
     wrapped = nn.DataParallel(build_model(partial_fc=True))
-    with pytest.raises(ValueError, match="given to Runner unwrapped"):
+    with pytest.raises(ValueError, match=r"must stay out of the model's wrapper.*got DataParallel"):
         Runner.wrap_model(None, None, wrapped)
 
 

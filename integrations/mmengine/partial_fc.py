@@ -28,14 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sf2_plugin import PartialFCSphereFace2
 from sf2_plugin.data.atomic import atomic_file
-from sf2_plugin.shards import (
-    HEAD,
-    OPTIMIZER,
-    Shards,
-    file_name,
-    load_centers,
-    read_shards,
-)
+from sf2_plugin.shards import HEAD, OPTIMIZER, Shards, file_name, load_centers, read_shards
 
 
 def sharded_head(model: nn.Module) -> PartialFCSphereFace2 | None:
@@ -74,10 +67,10 @@ class PartialFCHook(Hook):
         for wrapper, _ in _optimizers(runner):
             if getattr(wrapper, "clip_func", None) is nn.utils.clip_grad_norm_:
                 wrapper.clip_func = functools.partial(clip_grad_norm_over_ranks, head.weight)
-            if hasattr(wrapper, "loss_scaler") and get_world_size() > 1:
-                scaler = ShardedGradScaler()
-                scaler.load_state_dict(wrapper.loss_scaler.state_dict())
-                wrapper.loss_scaler = scaler
+            scaler = getattr(wrapper, "loss_scaler", None)
+            if scaler is not None and scaler.is_enabled() and get_world_size() > 1:
+                wrapper.loss_scaler = ShardedGradScaler(head.weight.device.type)
+                wrapper.loss_scaler.load_state_dict(scaler.state_dict())
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
                 hook.file_backend.remove = _with_shards(hook.file_backend.remove)
@@ -139,19 +132,20 @@ def clip_grad_norm_over_ranks(
 
 def _wrap_model(original: Any, runner: Runner, wrapper: dict | None, model: nn.Module) -> nn.Module:
     head = sharded_head(model)
-    if head is not None:
-        if is_model_wrapper(model):
-            raise ValueError(
-                "a model with a sharded head must be given to Runner unwrapped, so that the head "
-                f"stays out of the wrapper; got a {type(model).__name__}"
-            )
-        head.register_state_dict_post_hook(_leave_out)
-        head.register_load_state_dict_pre_hook(_fill_in)
-        own = {id(parameter) for parameter in head.parameters()}
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
-            model, [name for name, parameter in model.named_parameters() if id(parameter) in own]
+    if head is None:
+        return original(runner, wrapper, model)
+    head.register_state_dict_post_hook(_leave_out)
+    head.register_load_state_dict_pre_hook(_fill_in)
+    own = {id(parameter) for parameter in head.parameters()}
+    names = {name for name, parameter in model.named_parameters() if id(parameter) in own}
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)
+    wrapped = original(runner, wrapper, model)
+    if is_model_wrapper(wrapped) and not names <= getattr(wrapped, "parameters_to_ignore", set()):
+        raise ValueError(
+            "a sharded head must stay out of the model's wrapper: give Runner the bare model and "
+            f"let it use MMDistributedDataParallel; got {type(wrapped).__name__}"
         )
-    return original(runner, wrapper, model)
+    return wrapped
 
 
 def _register_hooks(original: Any, runner: Runner, *args: Any, **kwargs: Any) -> None:
@@ -175,7 +169,10 @@ def _save_checkpoint(
         if "://" in str(out_dir):
             raise ValueError(f"shards are saved to a folder that all ranks see, got {out_dir}")
         # Before the checkpoint, so that a checkpoint that is there has its shards.
-        _save_shards(runner, head, shards_folder(Path(out_dir, filename)), save_optimizer)
+        meta = kwargs.get("meta") or {}
+        shard = _shard(runner, head, save_optimizer)
+        shard.update(epoch=meta.get("epoch"), global_step=meta.get("iter"))
+        _save_shard(shard, shards_folder(Path(out_dir, filename)), head.rank)
     original(runner, out_dir, filename, file_client_args, save_optimizer, *args, **kwargs)
 
 
@@ -187,7 +184,7 @@ def _load_checkpoint(
     if head is None:
         return checkpoint
     if lack := _lack(head, filename):
-        runner.logger.warning(f"Class centers are not loaded: {lack}")
+        runner.logger.warning(f"No shards are loaded with {filename}: {lack}")
         return checkpoint
     load_centers(head, shards_folder(filename))
     if "optimizer" in checkpoint and isinstance(runner.optim_wrapper, OptimWrapper):
@@ -267,19 +264,11 @@ def _places(
             yield names[id(parameter)], index, parameter
 
 
-def _save_shards(
-    runner: Runner, head: PartialFCSphereFace2, folder: Path, save_optimizer: bool
-) -> None:
-    """Every rank writes its file, then the folder takes its name, whole."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    if is_main_process():
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    barrier()
-    shard: dict[str, Any] = {"epoch": runner.epoch, "global_step": runner.iter}
+def _shard(runner: Runner, head: PartialFCSphereFace2, with_optimizer: bool) -> dict[str, Any]:
+    """What this rank alone holds, as `sf2_plugin.shards` reads it."""
     parameters = dict(head.named_parameters())
-    shard[HEAD] = {name: parameter.detach() for name, parameter in parameters.items()}
-    if save_optimizer:
+    shard: dict[str, Any] = {HEAD: {name: p.detach() for name, p in parameters.items()}}
+    if with_optimizer:
         state = {
             list(parameters).index(name): wrapper.optimizer.state.get(parameter, {})
             for wrapper, _ in _optimizers(runner)
@@ -287,7 +276,17 @@ def _save_shards(
         }
         group = {"params": list(range(len(parameters)))}
         shard[OPTIMIZER] = {"state": state, "param_groups": [group]}
-    with atomic_file(partial / file_name(head.rank)) as file:
+    return shard
+
+
+def _save_shard(shard: dict[str, Any], folder: Path, rank: int) -> None:
+    """Every rank writes its file, then the folder takes its name, whole."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    if is_main_process():
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    barrier()
+    with atomic_file(partial / file_name(rank)) as file:
         torch.save(shard, file)
     barrier()
     if is_main_process():
