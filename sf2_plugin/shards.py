@@ -11,7 +11,7 @@ import copy
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,11 @@ def file_name(rank: int) -> str:
     return f"checkpoint_gpu_{rank}.pt"
 
 
-def load_checkpoint(path: Path) -> Any:
+def load_checkpoint(path: Path, load: Callable[..., Any] = torch.load) -> Any:
     """A file that `torch.save` wrote, its tensors left on disk until they are used.
+
+    Args:
+        load: torch's own function, for whoever has put another in its place.
 
     Raises:
         ValueError: the file is cut short, is no checkpoint, or holds more than tensors and plain
@@ -101,7 +104,7 @@ def load_checkpoint(path: Path) -> Any:
         FileNotFoundError: there is no such file.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise
     except Exception as error:  # The zip reader and the unpickler fail in ways of their own.

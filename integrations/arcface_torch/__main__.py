@@ -1,0 +1,35 @@
+"""The launcher: mends what the host needs mended here, then runs its script as it is."""
+
+import argparse
+import runpy
+import sys
+from pathlib import Path
+
+from .mends import Run, apply_mends
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m sf2_plugin.integrations.arcface_torch",
+        description="Run arcface_torch's training script, from its own folder.",
+        epilog="Whatever is not listed here goes to the script.",
+    )
+    parser.add_argument("script", help="train_v2.py")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="how long a rank waits for the others before it gives up (default: torch's)",
+    )
+    given, script_arguments = parser.parse_known_args()
+    if not Path(given.script).is_file():
+        parser.error(f"there is no {given.script} here: run this from arcface_torch's folder")
+    sys.argv = [given.script, *script_arguments]
+    sys.path[0] = str(Path(given.script).resolve().parent)
+    apply_mends(Run(given.device, given.timeout))
+    runpy.run_path(given.script, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

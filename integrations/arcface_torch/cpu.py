@@ -1,0 +1,53 @@
+"""The host on a machine with no GPU: the CUDA calls that it makes, and what becomes of them."""
+
+import functools
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from .host import replace
+
+
+class PlainLoader(DataLoader):
+    """Stands for the host's DataLoaderX, which copies batches to a GPU ahead of time."""
+
+    def __init__(self, local_rank: int, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "pin_memory": False})
+
+
+class DataParallelOnCpu(DistributedDataParallel):
+    def __init__(self, *args: Any, device_ids: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+
+def _stay(self: Any, *args: Any, **kwargs: Any) -> Any:
+    return self
+
+
+def _gloo(init_process_group: Any) -> Any:
+    def init(backend: str | None = None, *args: Any, **kwargs: Any) -> None:
+        init_process_group("gloo", *args, **kwargs)
+
+    return init
+
+
+def run_on_cpu() -> None:
+    torch.Tensor.cuda = _stay  # type: ignore[method-assign]
+    nn.Module.cuda = _stay  # type: ignore[method-assign]
+    replace("torch.cuda", "set_device", lambda original: lambda device: None)
+    replace(
+        "torch.cuda.amp.grad_scaler",
+        "GradScaler",
+        lambda original: functools.partial(torch.amp.GradScaler, "cpu", enabled=False),
+    )
+    replace("torch.distributed", "init_process_group", _gloo)
+    replace("torch.nn.parallel", "DistributedDataParallel", lambda original: DataParallelOnCpu)
+    replace("dataset", "DataLoaderX", lambda original: PlainLoader)
+    replace(
+        "utils.utils_distributed_sampler",
+        "sync_random_seed",
+        lambda original: functools.partial(original, device="cpu"),
+    )

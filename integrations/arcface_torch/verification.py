@@ -1,0 +1,123 @@
+"""Verification while the host trains: its protocol and its log lines, and EER and TAR@FAR."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import distributed, nn
+
+from sf2_plugin.data import PairSet, read_pairs
+from sf2_plugin.evaluation import PairReport, verify_pairs
+from sf2_plugin.evaluation.backbones import resized
+
+from .host import host_config
+
+BATCH_SIZE = 64
+
+
+def callback_verification(original: Callable[..., Any]) -> Callable[..., Any]:
+    """What stands for CallBackVerification, `original`: itself where the host's own loss runs and
+    mxnet, which it needs, is there."""
+
+    def build(*args: Any, **kwargs: Any) -> Any:
+        hosts_own = host_config().get("loss") is None and "mxnet" in sys.modules
+        return (original if hosts_own else CallBackVerification)(*args, **kwargs)
+
+    return build
+
+
+class CallBackVerification:
+    """Verifies the pair sets `rec_prefix`/NAME.bin on rank 0 when it is called.
+
+    Args:
+        val_targets: names of pair sets; those without a file are left out.
+        rec_prefix: folder of the files.
+        summary_writer: TensorBoard's, or None.
+        image_size: (height, width) that faces are given in.
+        wandb_logger: wandb's run, or None.
+    """
+
+    def __init__(
+        self,
+        val_targets: list[str],
+        rec_prefix: str,
+        summary_writer: Any = None,
+        image_size: tuple[int, int] = (112, 112),
+        wandb_logger: Any = None,
+    ) -> None:
+        self.summary_writer = summary_writer
+        self.image_size = image_size
+        self.wandb_logger = wandb_logger
+        self.pair_sets: list[PairSet] = []
+        if distributed.get_rank() == 0:
+            for name in val_targets:
+                path = Path(rec_prefix, f"{name}.bin")
+                if path.exists():
+                    self.pair_sets.append(read_pairs(path))
+                else:
+                    logging.info("[%s] is not verified: there is no %s", name, path)
+        self.highest = [0.0] * len(self.pair_sets)
+
+    def __call__(self, num_update: int, backbone: nn.Module) -> None:
+        if not self.pair_sets or num_update == 0:
+            return
+        backbone.eval()
+        for place, pairs in enumerate(self.pair_sets):
+            embeddings, norm = embed_pairs(backbone, pairs, self.image_size)
+            report = verify_pairs(embeddings, pairs.issame)
+            self._write(place, num_update, report, norm)
+        backbone.train()
+
+    def _write(self, place: int, step: int, report: PairReport, norm: float) -> None:
+        name = self.pair_sets[place].name
+        # The host's accuracy: best threshold on its grid of squared distances.
+        assert report.grid_accuracy is not None
+        accuracy, deviation = float(report.grid_accuracy.mean()), float(report.grid_accuracy.std())
+        self.highest[place] = max(self.highest[place], accuracy)
+        rates = {
+            f"TAR@FAR={target:g}": rate.tar
+            for target, rate in report.tar_at_far.items()
+            if rate is not None
+        }
+        figures = {"EER": report.eer, **rates}
+        for line in (
+            f"XNorm: {norm:f}",
+            f"Accuracy-Flip: {accuracy:1.5f}+-{deviation:1.5f}",
+            "  ".join(f"{figure}: {value:1.5f}" for figure, value in figures.items()),
+            f"Accuracy-Highest: {self.highest[place]:1.5f}",
+        ):
+            logging.info("[%s][%d]%s", name, step, line)
+        if self.summary_writer:
+            self.summary_writer.add_scalar(name, accuracy, step)
+            for figure, value in figures.items():
+                self.summary_writer.add_scalar(f"{name}/{figure}", value, step)
+        if self.wandb_logger:
+            logged = {"val-Acc2": accuracy, **figures}
+            self.wandb_logger.log({f"Acc/{key} {name}": value for key, value in logged.items()})
+
+
+@torch.no_grad()
+def embed_pairs(
+    backbone: nn.Module, pairs: PairSet, image_size: tuple[int, int]
+) -> tuple[NDArray[np.float32], float]:
+    """Embeddings (2N, D), each image's and its mirror image's added, and the mean of their norms.
+
+    An image that occurs in several pairs is embedded once.
+    """
+    backbone = getattr(backbone, "module", backbone)
+    device = next(backbone.parameters()).device
+    first, inverse = pairs.distinct()
+    embedded, norms = [], []
+    for start in range(0, len(first), BATCH_SIZE):
+        faces = [pairs.decode(int(i)) for i in first[start : start + BATCH_SIZE]]
+        images = torch.from_numpy(resized(faces, *image_size)).to(device) / 127.5 - 1
+        views = torch.stack([backbone(images).float(), backbone(images.flip(-1)).float()])
+        norms.append(views.norm(dim=-1).mean(dim=0).cpu().numpy())
+        embedded.append(views.sum(dim=0).cpu().numpy())
+    norm = np.concatenate(norms)[inverse].mean()
+    return np.concatenate(embedded)[inverse], float(norm)

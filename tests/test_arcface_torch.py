@@ -1,0 +1,287 @@
+"""arcface_torch, unmodified, with this project's loss: a stand-in, and the host where it is given.
+
+The host's folder is named by the variable ARCFACE_TORCH. It trains on a few faces of
+`../shared/data/lfw112` where that is there, and on drawn ones otherwise.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sf2_plugin.cli import main
+from sf2_plugin.data import (
+    read_face_folder,
+    read_pair_bin,
+    write_pair_bin,
+    write_records,
+    write_synthetic_faces,
+)
+from sf2_plugin.shards import read_shards
+
+from .conftest import SHARED
+
+pytest.importorskip("torchvision")
+pytest.importorskip("easydict")
+
+STAND_IN = Path(__file__).parent / "arcface_torch_stand_in"
+LAUNCHER = ["-m", "sf2_plugin.integrations.arcface_torch"]
+ON_CPU = ["--device", "cpu"]
+
+#: What someone would edit in the host to run its own loss on a CPU today, without this project.
+PORTED_BY_HAND = [
+    ('"nccl"', '"gloo"'),
+    (".cuda()", ""),
+    ('device="cuda"', 'device="cpu"'),
+    ("torch.cuda.set_device(local_rank)", "pass"),
+    ("device_ids=[local_rank], ", ""),
+    ("DataLoaderX(\n        local_rank=local_rank,", "DataLoader("),
+    ("import mxnet as mx\n", ""),
+    ("from mxnet import ndarray as nd\n", ""),
+    (", verbose=verbose)", ")"),
+]
+
+
+@pytest.fixture(scope="module", params=["stand-in", "arcface_torch"])
+def host(request, tmp_path_factory):
+    """A copy of the host's folder."""
+    source = STAND_IN
+    if request.param == "arcface_torch":
+        if "ARCFACE_TORCH" not in os.environ:
+            pytest.skip("ARCFACE_TORCH does not name the host's folder")
+        source = Path(os.environ["ARCFACE_TORCH"])
+    folder = tmp_path_factory.mktemp("host") / "arcface_torch"
+    shutil.copytree(source, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """24 faces of six people in an image folder, and pairs of others in its `val.bin`."""
+    out = tmp_path_factory.mktemp("faces")
+    if (SHARED / "data" / "lfw112").is_dir():
+        lfw = SHARED / "data" / "lfw112"
+        people = [p for p in sorted((lfw / "train").iterdir()) if len(list(p.iterdir())) >= 4]
+        for person in people[:6]:
+            (out / person.name).mkdir()
+            for image in sorted(person.iterdir())[:4]:
+                shutil.copy(image, out / person.name)
+        images, issame = read_pair_bin(lfw / "val.bin")
+    else:
+        drawn = out.with_name("drawn")
+        write_synthetic_faces(
+            drawn, train_identities=6, images_per_identity=4, val_identities=8, pairs_per_fold=4
+        )
+        shutil.copytree(drawn / "train", out, dirs_exist_ok=True)
+        images, issame = read_pair_bin(drawn / "val.bin")
+    fold = len(issame) // 10
+    kept = [start + i for start in range(0, len(issame), fold) for i in (0, fold - 1)]
+    write_pair_bin(out / "val.bin", [images[2 * k + j] for k in kept for j in (0, 1)], issame[kept])
+    return out
+
+
+@pytest.fixture(scope="module")
+def records(faces, tmp_path_factory):
+    """The same faces as `train.rec`, written by this project."""
+    out = tmp_path_factory.mktemp("records")
+    write_records([s for s in read_face_folder(faces).samples], out)
+    shutil.copy(faces / "val.bin", out)
+    return out
+
+
+def write_config(host, name, rec, first_line="", **items):
+    values = dict(
+        network="mbf",
+        embedding_size=32,
+        rec=str(rec),
+        output=None,
+        num_classes=6,
+        num_image=24,
+        num_epoch=2,
+        warmup_epoch=0,
+        batch_size=4,
+        lr=0.02,
+        frequent=1,
+        verbose=6,
+        num_workers=0,
+        save_all_states=True,
+        val_targets=[],
+    )
+    values.update(items)
+    lines = [first_line, "from easydict import EasyDict as edict", "config = edict()"]
+    lines += [f"config.{key} = {value!r}" for key, value in values.items()]
+    (host / "configs" / f"{name}.py").write_text("\n".join(lines) + "\n")
+    return f"configs/{name}.py"
+
+
+def run(host, *arguments, expect=0):
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=host,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    output = done.stdout + done.stderr
+    assert (done.returncode == 0) == (expect == 0), output[-3000:]
+    return output
+
+
+def losses(output):
+    """Loss by step, as the host logs it."""
+    found = re.findall(r"Loss (\S+) .*Global Step: (\d+)", output)
+    return {int(step): float(loss) for loss, step in found}
+
+
+def test_trains_on_an_image_folder_and_verifies(host, faces):
+    config = write_config(
+        host, "folder", faces, loss="sphereface2", val_targets=["val", "absent"], num_epoch=3
+    )
+    output = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU)
+    measured = losses(output)
+    assert max(measured) == 18
+    assert measured[18] < measured[2]
+    assert "config.loss = 'sphereface2': PartialFCSphereFace2(6, 32, margin_type=C" in output
+    for name in ("mxnet", "scheduler", "cpu", "checkpoints", "verification", "loss"):
+        assert f"sf2-plugin, {name}: " in output
+    assert "sf2-plugin, timeout: " not in output
+    assert "[absent] is not verified" in output
+    for line in (
+        r"XNorm: \d+\.\d{6}",
+        r"Accuracy-Flip: [01]\.\d{5}\+-0\.\d{5}",
+        r"EER: [01]\.\d{5}  TAR@FAR=0.1: [01]\.\d{5}",
+        r"Accuracy-Highest: [01]\.\d{5}",
+    ):
+        assert len(re.findall(r"\[val\]\[(?:6|12|18)\]" + line, output)) == 3
+    state = torch.load(host / "work_dirs" / "folder" / "checkpoint_gpu_0.pt", weights_only=True)
+    assert set(state["state_dict_softmax_fc"]) == {"weight", "bias"}
+    assert (host / "work_dirs" / "folder" / "model.pt").exists()
+
+
+def ported_by_hand(host):
+    copy = host.with_name(f"{host.name}_ported")
+    if not copy.exists():
+        shutil.copytree(host, copy)
+        for path in copy.rglob("*.py"):
+            text = path.read_text()
+            for old, new in PORTED_BY_HAND:
+                text = text.replace(old, new)
+            path.write_text(text)
+    return copy
+
+
+def test_without_the_line_the_losses_are_those_of_the_bare_host(host, faces):
+    bare = ported_by_hand(host)
+    for folder in (bare, host):
+        config = write_config(folder, "own_loss", faces, margin_list=(1.0, 0.0, 0.4))
+    expected = losses(run(bare, "train_v2.py", config))
+    output = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU)
+    assert len(expected) >= 11
+    assert losses(output) == expected
+    assert "config.loss" not in output.replace("loss: config.loss chooses the loss", "")
+
+
+def test_the_unchanged_command_with_an_import_in_the_config(host, faces):
+    bare = ported_by_hand(host)
+    items = dict(loss="sphereface2", sphereface2=dict(margin=0.2), sample_rate=0.9, num_epoch=1)
+    line = "import sf2_plugin.integrations.arcface_torch.enable"
+    unchanged = run(bare, "train_v2.py", write_config(bare, "enabled", faces, line, **items))
+    launched = run(
+        host, *LAUNCHER, "train_v2.py", write_config(host, "enabled", faces, **items), *ON_CPU
+    )
+    assert "margin=0.2" in unchanged
+    assert "sample_rate=0.9" in unchanged
+    assert len(losses(unchanged)) >= 5
+    assert losses(unchanged) == losses(launched)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def start_rank(host, config, rank, world_size, port, log):
+    ranks = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world_size)
+    address = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, OMP_NUM_THREADS=1)
+    return subprocess.Popen(
+        [sys.executable, *LAUNCHER, "--timeout", "20", *ON_CPU, "train_v2.py", config],
+        cwd=host,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **{key: str(value) for key, value in {**ranks, **address}.items()}},
+    )
+
+
+def wait_for(condition, processes, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        assert all(process.poll() is None for process in processes), "a rank has ended"
+        time.sleep(0.05)
+
+
+def test_a_killed_rank_ends_the_others_and_the_last_checkpoint_resumes(
+    host, records, tmp_path, capsys
+):
+    items = dict(loss="sphereface2", sample_rate=0.5)
+    config = write_config(host, "killed", records, num_epoch=1000, **items)
+    output = host / "work_dirs" / "killed"
+    port = free_port()
+    with open(tmp_path / "log", "w+") as log:
+        ranks = [start_rank(host, config, rank, 2, port, log) for rank in range(2)]
+        try:
+            saved = [output / f"checkpoint_gpu_{rank}.pt" for rank in range(2)]
+            wait_for(lambda: all(path.exists() for path in saved), ranks, 240)
+            ranks[1].send_signal(signal.SIGKILL)
+            assert ranks[0].wait(timeout=30) not in (0, -signal.SIGKILL)
+        finally:
+            for rank in ranks:
+                rank.kill()
+                rank.wait()
+        log.seek(0)
+        assert "sf2-plugin, timeout: " in log.read()
+    shards = read_shards(output)
+    assert shards.num_classes == 6
+    epoch, step = (shards.checkpoints[0][name] for name in ("epoch", "global_step"))
+    assert step == 3 * epoch
+
+    # The same two ranks go on, under torchrun.
+    config = write_config(host, "killed", records, num_epoch=epoch + 1, resume=True, **items)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    run(host, *torchrun, *LAUNCHER, "train_v2.py", config, *ON_CPU)
+    shards = read_shards(output)
+    assert shards.checkpoints[0]["global_step"] == step + 3
+
+    # One rank cannot, until the shards are merged.
+    config = write_config(host, "killed", records, num_epoch=epoch + 2, resume=True, **items)
+    refused = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU, expect=1)
+    advice = "holds the checkpoint of 2 ranks and this run has 1: sf2 shards reshard"
+    assert advice in refused
+    merged = str(host / "work_dirs" / "merged")
+    assert main(["shards", "reshard", str(output), "--ranks", "1", "--out", merged]) == 0
+    config = write_config(
+        host, "merged", records, num_epoch=epoch + 2, resume=True, output=merged, **items
+    )
+    assert max(losses(run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU))) > step + 3
+
+
+def test_what_the_head_does_not_take_is_named(host, faces):
+    config = write_config(host, "wrong", faces, loss="sphereface2", sphereface2=dict(margn=0.2))
+    output = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU, expect=1)
+    assert "config.sphereface2 holds what the head does not take" in output
+    assert "margn" in output
+
+
+def test_the_launcher_wants_the_hosts_folder(tmp_path):
+    output = run(tmp_path, *LAUNCHER, "train_v2.py", "configs/base.py", expect=2)
+    assert "there is no train_v2.py here: run this from arcface_torch's folder" in output
