@@ -4,6 +4,7 @@ The host's folder is named by the variable ARCFACE_TORCH. It trains on a few fac
 `../shared/data/lfw112` where that is there, and on drawn ones otherwise.
 """
 
+import json
 import os
 import re
 import shutil
@@ -280,6 +281,30 @@ def test_what_the_head_does_not_take_is_named(host, faces):
     output = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU, expect=1)
     assert "config.sphereface2 holds what the head does not take" in output
     assert "margn" in output
+
+
+def test_the_doctor_knows_the_host(host, capsys):
+    assert main(["doctor", "--arcface-torch", str(host)]) == 0
+    printed = capsys.readouterr().out
+    assert "partial_fc_v2.py" in printed
+    assert "mend mxnet" in printed
+    assert "This will run." in printed
+
+
+def test_the_doctor_knows_what_another_version_lacks(tmp_path, capsys):
+    shutil.copytree(STAND_IN, tmp_path / "host")
+    scheduler = tmp_path / "host" / "lr_scheduler.py"
+    scheduler.write_text(scheduler.read_text().replace("PolynomialLRWarmup", "Other"))
+    dataset = tmp_path / "host" / "dataset.py"
+    dataset.write_text(dataset.read_text().replace("root_dir, local_rank):", "root, rank):"))
+    (tmp_path / "host" / "losses.py").unlink()
+    assert main(["doctor", "--arcface-torch", str(tmp_path / "host"), "--json"]) == 1
+    findings = {f["name"]: f["found"] for f in json.loads(capsys.readouterr().out)["findings"]}
+    assert findings["lr_scheduler.py"].startswith("has no PolynomialLRWarmup")
+    assert "MXFaceDataset takes (root, rank) where (root_dir, local_rank)" in findings["dataset.py"]
+    assert findings["losses.py"] == "is missing"
+    assert main(["doctor", "--arcface-torch", str(tmp_path)]) == 2
+    assert "has no train_v2.py" in capsys.readouterr().err
 
 
 def test_the_launcher_wants_the_hosts_folder(tmp_path):
