@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 FACES ?=
+ARCFACE_TORCH ?=
 
-.PHONY: demo test lint build clean
+.PHONY: demo test test-arcface lint build clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +18,10 @@ demo: $(VENV)/.installed
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Against the real host: make test-arcface ARCFACE_TORCH=insightface/recognition/arcface_torch
+test-arcface: $(VENV)/.installed
+	ARCFACE_TORCH="$(abspath $(ARCFACE_TORCH))" $(BIN)/python -m pytest tests/test_arcface_torch.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
