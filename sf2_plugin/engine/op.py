@@ -13,6 +13,7 @@ from torch import Tensor
 from ..definition import unit
 from ..recipe import Recipe
 from .checks import check_labels
+from .pointwise_torch import TorchPointwise
 from .sweep import sweep
 
 
@@ -55,6 +56,7 @@ def _sweep(
         labels,
         bias,
         recipe,
+        TorchPointwise,
         product_dtype=product_dtype,
         negative_weight=negative_weight,
         chunk_size=chunk_size,

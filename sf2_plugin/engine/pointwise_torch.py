@@ -5,86 +5,109 @@ the processor's cache between one operator and the next.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..recipe import Recipe
+from .pointwise import Pointwise
 
 
-def unit_rows_(rows: Tensor, *, in_place: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Class centers (c, D) at length one in `dtype`, and their lengths (c, 1) before.
+class TorchPointwise(Pointwise):
+    """`Pointwise` in torch operators; waits for the device once, to sort the labels by chunk."""
 
-    `in_place` stores them back into `rows`; a row of zeros stays zero.
-    """
+    def __init__(
+        self, x: Tensor, weight: Tensor, *args: Any, chunk_size: int, **kwargs: Any
+    ) -> None:
+        super().__init__(x, weight, *args, chunk_size=chunk_size, **kwargs)
+        self.own = _OwnClasses(self.labels, chunk_size, len(weight))
+        self.scratch: tuple[Tensor, Tensor] | None = None
+        wide = torch.promote_types(x.dtype, torch.float32)
+        centers = _unit(weight[self.own.classes])[0].to(x.dtype).to(wide)
+        z = (x[self.own.faces].to(wide) * centers).sum(dim=1)
+        self._add_positives(z)
+
+    def unit_rows_(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        unit, lengths = _unit(rows, out=rows if self.recipe.weight_norm == "in_place" else None)
+        return unit.to(self.x.dtype), lengths
+
+    def project_rows_(self, gradient: Tensor, rows: Tensor, lengths: Tensor) -> None:
+        along = (gradient * rows).sum(dim=1, keepdim=True, dtype=lengths.dtype) / lengths**2
+        gradient.addcmul_(rows, along.to(gradient.dtype), value=-1).div_(lengths)
+
+    def totals(self) -> tuple[Tensor, Tensor]:
+        return self.loss, self.logit_slope
+
+    def _add_positives(self, z: Tensor) -> None:
+        """Start the sums from the cosines `z` (P,) between faces and their own class centers."""
+        value, slope = _phi_positive(z, self.recipe)
+        logits = self.recipe.scale * value + self.bias
+        pull = torch.sigmoid(-logits).mul_(-self.recipe.lam)
+        self.loss = -self.recipe.lam * torch.nn.functional.logsigmoid(logits).sum(
+            dtype=torch.float64
+        )
+        self.logit_slope = pull.sum(dtype=torch.float64)
+        self.positive_slopes = pull if slope is None else pull * slope
+
+    def slopes_(self, z: Tensor, start: int) -> Tensor:
+        recipe = self.recipe
+        mine, own = self.own.in_chunk(start)
+        if self.scratch is None:
+            self.scratch = (torch.empty_like(z), torch.empty_like(z))
+        logits, spare = (buffer[: len(z)] for buffer in self.scratch)
+        slope = _phi_negative_slope(z, recipe) if recipe.gradient == "exact" else None
+        _negative_logits(z, self.bias, recipe, out=logits)
+        if recipe.interclass_filtering_threshold > 0:
+            logits.masked_fill_(z > recipe.interclass_filtering_threshold, -math.inf)
+        logits[own] = -math.inf
+
+        # softplus(l) = -log(sigmoid(-l)), plus what rounding sigmoid(-l) to near one has lost,
+        # which sigmoid(l) still holds: much faster than softplus, whose log1p is not vectorised.
+        push = torch.sigmoid(logits, out=z)
+        total = push.sum()
+        complement = torch.sigmoid(logits.neg_(), out=logits)
+        lost = torch.sub(1.0, complement, out=spare).sum() - total
+        weight = (1 - recipe.lam) * self.negative_weight
+        self.loss -= weight * (complement.log_().sum() + lost)
+        self.logit_slope += weight * total
+
+        push.mul_(weight)
+        if slope is not None:
+            push.mul_(slope)
+        push[own] = self.positive_slopes[mine]
+        if self.boost == 1:
+            return push.to(self.x.dtype)
+        largest = torch.finfo(self.x.dtype).max
+        return push.mul_(self.boost).clamp_(-largest, largest).to(self.x.dtype)
+
+
+class _OwnClasses:
+    """Where the faces' own classes lie, ordered by class so that each chunk finds its own."""
+
+    def __init__(self, labels: Tensor, chunk_size: int, num_classes: int) -> None:
+        self.chunk_size = chunk_size
+        self.classes, self.faces = labels.sort()
+        starts = torch.arange(0, num_classes + chunk_size, chunk_size, device=labels.device)
+        self.bounds = torch.searchsorted(self.classes, starts).tolist()
+        known = self.bounds[0]  # Labels of -1 come first.
+        self.classes, self.faces = self.classes[known:], self.faces[known:]
+        self.bounds = [bound - known for bound in self.bounds]
+
+    def in_chunk(self, start: int) -> tuple[slice, tuple[Tensor, Tensor]]:
+        """Which of the ordered faces have their class in this chunk, and their (row, column)."""
+        chunk = start // self.chunk_size
+        mine = slice(self.bounds[chunk], self.bounds[chunk + 1])
+        return mine, (self.classes[mine] - start, self.faces[mine])
+
+
+def _unit(rows: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Rows (c, D) at length one, and their lengths (c, 1)."""
     # Half-precision lengths would overflow, so they are taken in at least float32.
     wide = torch.promote_types(rows.dtype, torch.float32)
     lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=wide)
     lengths.masked_fill_(lengths == 0, 1.0)
-    if in_place:
-        return rows.div_(lengths).to(dtype), lengths
-    return (rows / lengths).to(dtype), lengths
-
-
-def project_rows_(gradient: Tensor, unit_rows: Tensor, lengths: Tensor) -> None:
-    """Turn the gradient (c, D) of unit rows into that of the rows they were normalised from."""
-    unit_rows = unit_rows.to(gradient.dtype)
-    along = (gradient * unit_rows).sum(dim=1, keepdim=True)
-    gradient.addcmul_(unit_rows, along, value=-1).div_(lengths)
-
-
-class Terms(NamedTuple):
-    """What a set of logits adds: loss and its slope by the logits (summed), and by cosine."""
-
-    loss: Tensor
-    logit_gradient: Tensor
-    cosine_gradient: Tensor
-
-
-def positives(z: Tensor, bias: Tensor, recipe: Recipe) -> Terms:
-    """Terms of the cosines `z` (P,) between faces and their own class centers."""
-    value, slope = _phi_positive(z, recipe)
-    logits = recipe.scale * value + bias
-    pull = torch.sigmoid(-logits).mul_(-recipe.lam)
-    loss = -recipe.lam * torch.nn.functional.logsigmoid(logits).sum()
-    return Terms(loss, pull.sum(), pull if slope is None else pull * slope)
-
-
-def negatives_(
-    z: Tensor,
-    own: tuple[Tensor, Tensor],
-    bias: Tensor,
-    recipe: Recipe,
-    negative_weight: float,
-    scratch: tuple[Tensor, Tensor],
-) -> Terms:
-    """Terms of a chunk of cosines `z` (B, c), which is overwritten with its gradient.
-
-    `own` are the rows and columns of the faces' own classes, which count nothing here. `scratch`
-    holds two buffers of z's size.
-    """
-    a, b = (buffer[: z.numel()].view_as(z) for buffer in scratch)
-    exact = recipe.gradient == "exact"
-    slope = _phi_negative_slope(z, recipe) if exact else None
-    logits = _negative_logits(z, bias, recipe, out=a)
-    if recipe.interclass_filtering_threshold > 0:
-        logits.masked_fill_(z > recipe.interclass_filtering_threshold, -math.inf)
-    logits[own] = -math.inf
-
-    # softplus(l) = -log(sigmoid(-l)), plus what rounding sigmoid(-l) to near one has lost, which
-    # sigmoid(l) still holds. Twice as fast as softplus, whose log1p is not vectorised on CPUs.
-    push = torch.sigmoid(logits, out=z)
-    complement = torch.sigmoid(logits.neg_(), out=logits)
-    lost = torch.sub(1.0, complement, out=b).sub_(push).sum(dtype=torch.float64)
-    loss = complement.log_().sum().neg() - lost
-
-    weight = (1 - recipe.lam) * negative_weight
-    push.mul_(weight)
-    total = push.sum()
-    if slope is not None:
-        push.mul_(slope)
-    return Terms(loss * weight, total, push)
+    return torch.div(rows, lengths, out=out), lengths
 
 
 def _negative_logits(z: Tensor, bias: Tensor, recipe: Recipe, out: Tensor) -> Tensor:

@@ -10,15 +10,24 @@ over all of them.
 from typing import NamedTuple
 
 import torch
+from packaging.version import Version
 from torch import Tensor
 
 from ..recipe import Recipe
-from . import pointwise_torch as pointwise
+from .memory import large_empty_like
+from .pointwise import Pointwise
 
 #: Bytes that a chunk of cosines may take: about what stays in a core's second-level cache on a
 #: CPU, and enough to keep a GPU busy for longer than it takes to launch the next kernel.
 CHUNK_BYTES = {"cpu": 1024 * 1024, "cuda": 64 * 1024 * 1024}
 SMALLEST_CHUNK = 128
+
+#: From torch 2.10 on, CUDA multiplies half-precision factors and adds the result up in float32.
+MIXED_PRODUCTS = Version(torch.__version__) >= Version("2.10")
+
+#: Slopes are multiplied by this before they are rounded to float16, where the many small ones of a
+#: large number of classes would otherwise vanish.
+FLOAT16_BOOST = 1024.0
 
 
 class Sweep(NamedTuple):
@@ -43,6 +52,7 @@ def sweep(
     labels: Tensor,
     bias: Tensor,
     recipe: Recipe,
+    pointwise: type[Pointwise],
     *,
     product_dtype: torch.dtype,
     negative_weight: float = 1.0,
@@ -57,111 +67,63 @@ def sweep(
     Args:
         x: (B, D), float32 or float64.
         labels: (B,) int64 in -1..C-1.
+        pointwise: the backend.
         product_dtype: what the factors of the matrix products are rounded to on CUDA.
         negative_weight: factor on the negatives' loss.
         chunk_size: classes at a time; None chooses by `default_chunk_size`.
     """
     batch_size, num_classes = len(x), len(weight)
-    in_place = recipe.weight_norm == "in_place"
     chunk_size = chunk_size or default_chunk_size(batch_size, num_classes, x.device)
-    # dL/dz = loss_weight / B * (slope of the logit's own term): this one factor goes into the
-    # small operands, so that the large ones need no pass of their own.
-    factor = recipe.loss_weight / max(batch_size, 1)
     # A half-precision product on a CPU would round its result too; there, all is float32.
-    dtype = product_dtype if x.is_cuda else x.dtype
-    products = _Products(x.to(dtype), (x * factor).to(dtype))
+    mixed = x.is_cuda and x.dtype == torch.float32 and MIXED_PRODUCTS
+    dtype = product_dtype if mixed else x.dtype
+    boost = FLOAT16_BOOST if dtype == torch.float16 else 1.0
+    # What all slopes share is left to the products, which multiply by it for nothing.
+    factor = recipe.loss_weight / max(batch_size, 1)
+    alpha = factor / boost
 
-    loss = torch.zeros((), dtype=torch.float64, device=x.device)
-    bias_gradient = torch.zeros_like(loss)
     x_gradient = torch.zeros_like(x) if embeddings_gradient else x.new_empty(0)
-    w_gradient = torch.empty_like(weight) if weight_gradient else weight.new_empty(0)
-
-    own = _OwnClasses(labels, chunk_size, num_classes)
-    centers, _ = pointwise.unit_rows_(weight[own.classes], in_place=False, dtype=dtype)
-    z_own = (products.x[own.faces].to(x.dtype) * centers.to(x.dtype)).sum(dim=1)
-    positive = pointwise.positives(z_own, bias, recipe)
-    loss += positive.loss
-    bias_gradient += positive.logit_gradient
-
-    size = batch_size * min(chunk_size, num_classes)
-    z_buffer, *scratch = (x.new_empty(size) for _ in range(3))
+    w_gradient = large_empty_like(weight) if weight_gradient else weight.new_empty(0)
+    cosines = x.new_empty(min(chunk_size, num_classes), batch_size)
+    x = x.to(dtype)
+    parts = pointwise(
+        x,
+        weight,
+        labels,
+        bias,
+        recipe,
+        negative_weight=negative_weight,
+        chunk_size=chunk_size,
+        boost=boost,
+    )
     for start in range(0, num_classes, chunk_size):
         rows = weight[start : start + chunk_size]
-        w, lengths = pointwise.unit_rows_(rows, in_place=in_place, dtype=dtype)
-        z = z_buffer[: batch_size * len(w)].view(batch_size, len(w))
-        products.cosines(w, out=z)
-
-        mine, at = own.in_chunk(start)
-        negative = pointwise.negatives_(
-            z, at, bias, recipe, negative_weight, (scratch[0], scratch[1])
-        )
-        loss += negative.loss
-        bias_gradient += negative.logit_gradient
-        z_gradient = negative.cosine_gradient
-        z_gradient[at] = positive.cosine_gradient[mine]
-
-        z_gradient = z_gradient.to(dtype)
+        w, lengths = parts.unit_rows_(rows)
+        z = cosines[: len(w)]  # Classes by faces: the layout in which a CPU multiplies fastest.
+        _multiply(w, x.T, out=z)
+        slopes = parts.slopes_(z, start)
         if embeddings_gradient:
-            products.add_embeddings_gradient(z_gradient, w, out=x_gradient)
+            _multiply(slopes.T, w, out=x_gradient, alpha=alpha, beta=1.0)
         if weight_gradient:
-            out = w_gradient[start : start + chunk_size]
-            products.weight_gradient(z_gradient, out=out)
-            if not in_place:
-                pointwise.project_rows_(out, w, lengths)
+            gradient = w_gradient[start : start + chunk_size]
+            _multiply(slopes, x, out=gradient, alpha=alpha)
+            if recipe.weight_norm == "in_graph":
+                parts.project_rows_(gradient, rows, lengths)
 
+    loss, bias_gradient = (total * (factor / recipe.scale) for total in parts.totals())
     return Sweep(
-        (loss * (factor / recipe.scale)).to(x.dtype),
-        x_gradient.mul_(factor),
+        loss.to(cosines.dtype),
+        x_gradient,
         w_gradient,
-        (bias_gradient * (factor / recipe.scale)).to(bias.dtype).reshape(bias.shape),
+        bias_gradient.to(bias.dtype).reshape(bias.shape),
     )
 
 
-class _Products(NamedTuple):
-    """The three matrix products of a chunk, from the two forms of the embeddings they need.
-
-    Results are summed, and kept where that is asked for, in float32 or wider.
-    """
-
-    x: Tensor
-    scaled_x: Tensor
-
-    def cosines(self, w: Tensor, out: Tensor) -> None:
-        _multiply(self.x, w.T, out)
-
-    def add_embeddings_gradient(self, z_gradient: Tensor, w: Tensor, out: Tensor) -> None:
-        if out.dtype == w.dtype:
-            out.addmm_(z_gradient, w)
-        else:
-            out += torch.mm(z_gradient, w, out_dtype=out.dtype)
-
-    def weight_gradient(self, z_gradient: Tensor, out: Tensor) -> None:
-        _multiply(z_gradient.T, self.scaled_x, out)
-
-
-def _multiply(a: Tensor, b: Tensor, out: Tensor) -> None:
+def _multiply(a: Tensor, b: Tensor, *, out: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
+    """out = beta * out + alpha * a @ b, added up in float32 or wider."""
     if out.dtype == a.dtype:
-        torch.mm(a, b, out=out)
+        torch.addmm(out, a, b, alpha=alpha, beta=beta, out=out)
     elif a.is_cuda and out.dtype == torch.float32:
-        out.copy_(torch.mm(a, b, out_dtype=torch.float32))
-    else:
-        out.copy_(torch.mm(a, b))
-
-
-class _OwnClasses:
-    """Where the faces' own classes lie, ordered by class so that each chunk finds its own."""
-
-    def __init__(self, labels: Tensor, chunk_size: int, num_classes: int) -> None:
-        self.chunk_size = chunk_size
-        self.classes, self.faces = labels.sort()
-        starts = torch.arange(0, num_classes + chunk_size, chunk_size, device=labels.device)
-        self.bounds = torch.searchsorted(self.classes, starts).tolist()
-        known = self.bounds[0]  # Labels of -1 come first.
-        self.classes, self.faces = self.classes[known:], self.faces[known:]
-        self.bounds = [bound - known for bound in self.bounds]
-
-    def in_chunk(self, start: int) -> tuple[slice, tuple[Tensor, Tensor]]:
-        """Which of the ordered faces have their class in this chunk, and their (row, column)."""
-        chunk = start // self.chunk_size
-        mine = slice(self.bounds[chunk], self.bounds[chunk + 1])
-        return mine, (self.faces[mine], self.classes[mine] - start)
+        torch.addmm(out, a, b, out_dtype=torch.float32, alpha=alpha, beta=beta, out=out)
+    else:  # Class centers of another dtype than the embeddings: converted where it is stored.
+        out.copy_(torch.addmm(out.to(a.dtype), a, b, alpha=alpha, beta=beta))
