@@ -103,6 +103,8 @@ def test_a_face_and_itself_score_one_and_its_opposite_minus_one():
     second = np.where(issame[:, None], 4 * first, -2 * first)
     report = verify_pairs(np.stack([first, second], axis=1).reshape(-1, 5), issame)
     np.testing.assert_array_equal(report.scores[issame], 1)
+    assert report.grid_tpr is not None
+    assert tuple(report.grid_tpr[:2]) == (0, 1)  # A distance of 0 is not below 0.
     assert report.scores.min() >= -1
     np.testing.assert_allclose(report.scores[~issame], -1, atol=1e-15)
 
