@@ -1,6 +1,7 @@
 """The plots are whole PNG files that show what they were given."""
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -42,6 +43,15 @@ def test_a_second_curve_and_a_threshold_show(tmp_path):
     plot_scores(first, tmp_path / "with.png", threshold=0.2)
     for left, right in (("one", "two"), ("without", "with")):
         assert np.any(pixels(tmp_path / f"{left}.png") != pixels(tmp_path / f"{right}.png"))
+
+
+def test_a_collapsed_backbone_has_a_histogram(tmp_path):
+    report = verify_scores(np.ones(40), np.arange(40) % 2 == 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_scores(report, tmp_path / "scores.png")
+        plot_roc({"a": report}, tmp_path / "roc.png")
+    assert pixels(tmp_path / "scores.png").min() < 100
 
 
 def test_a_failed_plot_leaves_the_older_file(tmp_path, monkeypatch):

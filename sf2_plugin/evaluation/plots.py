@@ -47,7 +47,9 @@ def plot_scores(
     """Histograms of the genuine and the impostor scores, each of area 1, and a threshold."""
     genuine, impostor = report.roc.genuine, report.roc.impostor
     figure, axes = _figure("Score", "Density")
-    edges = np.linspace(min(genuine[0], impostor[0]), max(genuine[-1], impostor[-1]), bins + 1)
+    # Equal scores too have a histogram: a collapsed backbone is worth seeing.
+    ends = [min(genuine[0], impostor[0]), max(genuine[-1], impostor[-1])]
+    edges = np.histogram_bin_edges(ends, bins)
     for name, scores in (("impostor", impostor), ("genuine", genuine)):
         axes.hist(scores, edges.tolist(), density=True, alpha=0.6, label=f"{name} ({len(scores)})")
     if threshold is not None:

@@ -121,9 +121,10 @@ def verify_templates(
 
     Raises:
         ValueError: features that are NaN, infinite or zero; lengths that differ; a pair of a
-            template that has no image; no genuine or no impostor pair; a FAR outside 0..1.
+            template that has no image; a template whose images cancel out; no genuine or no
+            impostor pair; a FAR outside 0..1.
 
-    Needs memory for the float64 template features and four numbers a pair, whatever the images.
+    Beyond its input it needs memory for the float64 template features and about ten numbers a pair.
     """
     targets = as_targets(far_targets)
     issame = as_issame(labels, np.size(labels), "labels")
