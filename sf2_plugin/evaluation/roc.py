@@ -178,4 +178,5 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     share, squared = successes / trials, _Z_95**2 / trials
     middle = (share + squared / 2) / (1 + squared)
     half = np.sqrt(share * (1 - share) * squared + squared**2 / 4) / (1 + squared)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+    # At a share of 0 or 1 an end is the share itself, which rounding would miss.
+    return float(np.clip(middle - half, 0.0, share)), float(np.clip(middle + half, share, 1.0))
