@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .definition import g, sphereface2, unit
-from .engine import loss_with_gradients, resolve_backend
+from .engine import loss_with_gradients
 from .engine.backends import check_backend
 from .engine.checks import check_finite, check_inputs, check_labels
 from .recipe import Recipe
@@ -33,8 +33,9 @@ def sphereface2_loss(
         labels: (B,) integers in 0..C-1, or -1 for a face of no known identity.
         bias: (1,), shared by all classes.
         recipe: the hyperparameters.
-        backend: "chunked" (one pass over classes), "reference" (the plain definition, which
-            builds all (B, C) cosines), or "auto".
+        backend: "chunked" (one pass over classes), "triton" (the same with fused kernels, on
+            NVIDIA GPUs), "reference" (the plain definition, which builds all (B, C) cosines), or
+            "auto", the fastest there is.
         chunk_size: classes at a time; None chooses by shape and device.
         negative_weight: factor on the negatives' loss, for heads that sample them.
 
@@ -45,7 +46,7 @@ def sphereface2_loss(
         TypeError: embeddings not floating point, labels not integers.
         ValueError: a shape, label, device or backend that does not fit.
     """
-    backend = resolve_backend(backend, weight.device)
+    check_backend(backend)
     check_inputs(embeddings, weight, labels)
     labels = labels.long()
     if backend == "reference":
@@ -68,6 +69,7 @@ def sphereface2_loss(
         product_dtype=product_dtype,
         negative_weight=negative_weight,
         chunk_size=chunk_size,
+        backend=backend,
     )
 
 

@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# Where there is no GPU, Triton's kernels are interpreted; it wants to know before its import.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 SHARED = Path(os.environ.get("SF2_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

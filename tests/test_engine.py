@@ -7,13 +7,30 @@ import torch
 
 from sf2_plugin import Recipe, sphereface2_loss
 from sf2_plugin.definition import unit
-from sf2_plugin.engine import loss_with_gradients
 
 from .parity import relative_error
 
 MARGINS = ["C", "A", "M", "A2"]
 SHAPES = [(1, 2, 1), (2, 3, 2), (3, 17, 1), (7, 100, 5), (33, 257, 64), (300, 1000, 16)]
 SHAPES += [(64, 5000, 128), (5, 999, 512)]
+# Off a GPU, Triton's kernels are interpreted, slowly.
+TRITON_SHAPES = [(1, 2, 1), (3, 17, 1), (7, 100, 5), (33, 257, 64), (130, 40, 3)]
+WIDEST = {"chunked": (torch.float64, 1e-10), "triton": (torch.float32, 1e-5)}
+GRID = [("chunked", shape) for shape in SHAPES] + [("triton", shape) for shape in TRITON_SHAPES]
+
+
+@pytest.fixture(params=["chunked", "triton"])
+def backend(request):
+    """A backend of the sweep; the test skips where it cannot run."""
+    return runnable(request.param)
+
+
+def runnable(backend):
+    if backend == "triton":
+        pytest.importorskip("triton")
+        if torch.cuda.is_available():
+            pytest.skip("on a machine with a GPU the kernels are tested there")
+    return backend
 
 
 def inputs(batch_size, num_classes, size, dtype=torch.float32, seed=0):
@@ -53,64 +70,69 @@ def assert_agree(actual, expected, tolerance):
         assert error < tolerance, f"{name} differs by {error:.2e}"
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("backend", "shape"), GRID, ids=str)
 @pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
 @pytest.mark.parametrize("margin_type", MARGINS)
-def test_chunked_agrees_with_reference_in_float32(shape, preset, margin_type):
+def test_agrees_with_reference_in_float32(backend, shape, preset, margin_type):
     recipe = Recipe.from_preset(preset, margin_type=margin_type)
     x, weight, labels = inputs(*shape)
     expected = answers("reference", x, weight, labels, recipe)
-    for chunk_size in (None, 1 + shape[1] // 7, shape[1] - 1, shape[1] + 3):
-        actual = answers("chunked", x, weight, labels, recipe, chunk_size=chunk_size)
+    chunk_sizes = (None, 1 + shape[1] // 7, shape[1] - 1, shape[1] + 3)
+    for chunk_size in chunk_sizes[: 4 if backend == "chunked" else 2]:
+        actual = answers(runnable(backend), x, weight, labels, recipe, chunk_size=chunk_size)
         assert_agree(actual, expected, 1e-5)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("backend", "shape"), GRID, ids=str)
 @pytest.mark.parametrize(
     ("gradient", "weight_norm"), itertools.product(["detached", "exact"], ["in_place", "in_graph"])
 )
 @pytest.mark.parametrize("margin_type", MARGINS)
-def test_chunked_agrees_with_reference_in_float64(shape, gradient, weight_norm, margin_type):
+def test_agrees_with_reference_in_its_widest_dtype(
+    backend, shape, gradient, weight_norm, margin_type
+):
+    dtype, tolerance = WIDEST[runnable(backend)]
     recipe = Recipe.from_preset(
         margin_type=margin_type,
         gradient=gradient,
         weight_norm=weight_norm,
         interclass_filtering_threshold=0.4,
     )
-    x, weight, labels = inputs(*shape, dtype=torch.float64)
+    x, weight, labels = inputs(*shape, dtype=dtype)
     expected = answers("reference", x, weight, labels, recipe)
-    actual = answers("chunked", x, weight, labels, recipe, chunk_size=1 + shape[1] // 3)
-    assert_agree(actual, expected, 1e-10)
+    actual = answers(backend, x, weight, labels, recipe, chunk_size=1 + shape[1] // 3)
+    assert_agree(actual, expected, tolerance)
 
 
 @pytest.mark.parametrize("t", [1.0, 2.0, 2.5, 7.0])
 @pytest.mark.parametrize("margin_type", ["C", "A", "M"])
 @pytest.mark.parametrize("gradient", ["detached", "exact"])
-def test_every_exponent(t, margin_type, gradient):
+def test_every_exponent(backend, t, margin_type, gradient):
+    dtype, tolerance = WIDEST[backend]
     recipe = Recipe.from_preset(t=t, margin_type=margin_type, gradient=gradient)
-    x, weight, labels = inputs(20, 50, 2, dtype=torch.float64)
+    x, weight, labels = inputs(20, 50, 2, dtype=dtype)
     expected = answers("reference", x, weight, labels, recipe)
-    assert_agree(answers("chunked", x, weight, labels, recipe, chunk_size=7), expected, 1e-10)
+    assert_agree(answers(backend, x, weight, labels, recipe, chunk_size=27), expected, tolerance)
 
 
 @pytest.mark.parametrize("bias", [-200.0, -20.0, 0.0, 20.0, 60.0])
-def test_logits_far_from_zero_keep_their_precision(bias):
+def test_logits_far_from_zero_keep_their_precision(backend, bias):
     # At -200 a negative's loss underflows; at 60 it is the logit itself.
     recipe = Recipe()
     x, weight, labels = inputs(33, 257, 64)
     exact = answers("reference", x.double(), weight.double(), labels, recipe, bias=bias)
-    actual = answers("chunked", x, weight, labels, recipe, bias=bias)
+    actual = answers(backend, x, weight, labels, recipe, bias=bias)
     assert_agree(actual, exact, 1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
-def test_half_precision_inputs_are_summed_in_float32(dtype, preset):
+def test_half_precision_inputs_are_summed_in_float32(backend, dtype, preset):
     recipe = Recipe.from_preset(preset)
     x, weight, labels = inputs(64, 999, 128, dtype=dtype)
     # The same rounded numbers, multiplied exactly.
     exact = answers("reference", x.double(), weight.double(), labels, recipe)
-    actual = answers("chunked", x, weight, labels, recipe)
+    actual = answers(backend, x, weight, labels, recipe)
     assert actual["loss"].dtype == torch.float32
     assert actual["embeddings"].dtype == actual["weight"].dtype == dtype
     # What is left is the rounding of stored centers and of the gradients' own dtype.
@@ -119,12 +141,12 @@ def test_half_precision_inputs_are_summed_in_float32(dtype, preset):
         assert relative_error(actual[name], exact[name]) < 8 * torch.finfo(dtype).eps
 
 
-def test_half_embeddings_against_float32_centers():
+def test_half_embeddings_against_float32_centers(backend):
     recipe = Recipe()
     x, weight, labels = inputs(16, 99, 32)
     x = x.bfloat16()
     expected = answers("reference", x, weight, labels, recipe)
-    actual = answers("chunked", x, weight, labels, recipe)
+    actual = answers(backend, x, weight, labels, recipe)
     assert actual["weight"].dtype == torch.float32
     assert_agree(
         {k: actual[k] for k in ("loss", "weight")},
@@ -185,7 +207,7 @@ def test_without_gradients_only_the_loss_is_computed():
     torch.testing.assert_close(loss, expected.detach())
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("backend", ["reference", "chunked", "triton"], indirect=True)
 @pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
 def test_an_empty_batch_has_loss_zero_and_gradients_of_zeros(backend, preset):
     recipe = Recipe.from_preset(preset)
@@ -198,15 +220,16 @@ def test_an_empty_batch_has_loss_zero_and_gradients_of_zeros(backend, preset):
 
 
 @pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
-def test_one_class_has_only_positives(preset):
+def test_one_class_has_only_positives(backend, preset):
+    dtype, tolerance = WIDEST[backend]
     recipe = Recipe.from_preset(preset)
-    x, weight, _ = inputs(5, 1, 8, dtype=torch.float64)
+    x, weight, _ = inputs(5, 1, 8, dtype=dtype)
     labels = torch.zeros(5, dtype=torch.long)
     expected = answers("reference", x, weight, labels, recipe)
-    assert_agree(answers("chunked", x, weight, labels, recipe), expected, 1e-10)
+    assert_agree(answers(backend, x, weight, labels, recipe), expected, tolerance)
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("backend", ["reference", "chunked", "triton"], indirect=True)
 @pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
 def test_zero_rows_have_finite_gradients(backend, preset):
     x, weight, labels = inputs(5, 9, 8)
@@ -216,10 +239,10 @@ def test_zero_rows_have_finite_gradients(backend, preset):
     assert all(torch.isfinite(value).all() for value in answer.values())
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("backend", ["reference", "chunked", "triton"], indirect=True)
 @pytest.mark.parametrize("margin_type", MARGINS)
 def test_faces_on_their_own_and_on_opposite_centers(backend, margin_type):
-    weight = torch.eye(4, dtype=torch.float64)
+    weight = torch.eye(4)
     x = torch.cat([weight, -weight])
     labels = torch.arange(4).repeat(2)
     recipe = Recipe.from_preset("wespeaker", margin_type=margin_type)
@@ -227,19 +250,21 @@ def test_faces_on_their_own_and_on_opposite_centers(backend, margin_type):
     assert all(torch.isfinite(value).all() for value in answer.values())
 
 
-def test_a_repeated_call_gives_the_same_bits():
+def test_a_repeated_call_gives_the_same_bits(backend):
     x, weight, labels = inputs(64, 999, 32)
-    first, second = (answers("chunked", x, weight, labels, Recipe()) for _ in range(2))
+    first, second = (answers(backend, x, weight, labels, Recipe()) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_negative_weight_multiplies_the_negatives():
-    from sf2_plugin.definition import sphereface2
+def test_negative_weight_multiplies_the_negatives(backend):
+    x, weight, labels = inputs(16, 99, 32)
+    expected = answers("reference", x, weight, labels, Recipe(), negative_weight=2.5)
+    actual = answers(backend, x, weight, labels, Recipe(), negative_weight=2.5)
+    assert_agree(actual, expected, 1e-5)
 
-    x, weight, labels = inputs(16, 99, 32, dtype=torch.float64)
-    bias = torch.zeros(1, dtype=torch.float64)
-    actual = loss_with_gradients(x, weight.clone(), labels, bias, Recipe(), negative_weight=2.5)
-    values = dict(vars(Recipe()))
-    values.pop("bias")
-    expected = sphereface2(x, weight, labels, bias, **values, negative_weight=2.5)
-    torch.testing.assert_close(actual, expected)
+
+def test_labels_may_lie_apart_in_memory(backend):
+    x, weight, labels = inputs(16, 99, 32)
+    apart = labels.repeat_interleave(2)[::2]
+    expected = answers("reference", x, weight, labels, Recipe())
+    assert_agree(answers(backend, x, weight, apart, Recipe()), expected, 1e-5)

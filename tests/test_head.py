@@ -141,7 +141,7 @@ def test_the_operators_pass_opcheck(batch, weight_norm):
     arguments = [x, head.weight.detach().clone(), labels, head.bias.detach()]
     arguments += [recipe.margin_type, recipe.lam, recipe.scale, recipe.margin, recipe.t]
     arguments += [recipe.loss_weight, recipe.gradient, recipe.weight_norm, 0.0]
-    arguments += [torch.float32, 1.0, 7, True, True]
+    arguments += [torch.float32, 1.0, 7, "chunked", True, True]
     torch.library.opcheck(torch.ops.sf2_plugin.sweep.default, tuple(arguments))
 
     loss, *gradients = torch.ops.sf2_plugin.sweep(*arguments)
@@ -172,7 +172,7 @@ def test_extra_memory_of_a_step_does_not_grow_with_the_classes():
     [
         (dict(preset="softmax"), "preset must be one of 'opensphere', 'wespeaker', got 'softmax'"),
         (dict(margin_type="B"), "margin_type must be one of 'C', 'A', 'M', 'A2', got 'B'"),
-        (dict(backend="cuda"), "backend must be one of 'auto', 'reference', 'chunked'"),
+        (dict(backend="cuda"), "backend must be one of 'auto', 'reference', 'chunked', 'triton'"),
         (dict(lam=1.0), "lam must be a number between 0 and 1, both excluded, got 1.0"),
         (dict(lam=0.0), "lam must be"),
         (dict(scale=0), "scale must be a number positive, got 0"),

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..definition import unit
 from ..recipe import Recipe
+from .backends import pointwise_of, resolve_backend
 from .checks import check_labels
-from .pointwise_torch import TorchPointwise
 from .sweep import sweep
 
 
@@ -35,10 +35,12 @@ def _sweep(
     product_dtype: torch.dtype,
     negative_weight: float,
     chunk_size: int | None,
+    backend: str,
     embeddings_gradient: bool,
     weight_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     check_labels(labels, len(weight))
+    pointwise = pointwise_of(resolve_backend(backend, x.device, x.dtype))
     recipe = Recipe(
         margin_type=margin_type,
         lam=lam,
@@ -56,7 +58,7 @@ def _sweep(
         labels,
         bias,
         recipe,
-        TorchPointwise,
+        pointwise,
         product_dtype=product_dtype,
         negative_weight=negative_weight,
         chunk_size=chunk_size,
@@ -128,11 +130,15 @@ def _scale_gradients(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
 
 def _scaled(gradient: Tensor, upstream: Tensor) -> Tensor:
     # The class centers' gradient is the largest tensor of a step: where nothing else can see it,
-    # it is scaled in place, and on a CPU, where looking costs nothing, a factor of one is skipped.
+    # it is scaled in place, and not at all by a factor of one.
     eager = type(gradient) is Tensor
     if eager and not upstream.is_cuda and upstream == 1:
         return gradient
     if eager and not torch._C._autograd._get_current_graph_task_keep_graph():
+        if resolve_backend("auto", gradient.device) == "triton":
+            from .pointwise_triton import scale_
+
+            return scale_(gradient, upstream)  # Looks at the factor on the device.
         return gradient.mul_(upstream)
     return gradient * upstream.to(gradient.dtype)
 
@@ -150,6 +156,7 @@ def loss_with_gradients(
     product_dtype: torch.dtype | None = None,
     negative_weight: float = 1.0,
     chunk_size: int | None = None,
+    backend: str = "auto",
 ) -> Tensor:
     """The loss, a scalar, with its gradients already computed and waiting for backward.
 
@@ -161,6 +168,7 @@ def loss_with_gradients(
         product_dtype: dtype of the matrix products' factors; None takes the embeddings'.
         negative_weight: factor on the negatives' loss, for heads that sample them.
         chunk_size: classes at a time; None chooses by shape and device.
+        backend: "chunked", "triton", or "auto".
     """
     x = unit(embeddings)
     wanted = torch.is_grad_enabled()
@@ -182,6 +190,7 @@ def loss_with_gradients(
             product_dtype or embeddings.dtype,
             negative_weight,
             chunk_size,
+            backend,
             wanted and x.requires_grad,
             wanted and weight.requires_grad,
         )
