@@ -15,7 +15,7 @@ SHARED = Path(os.environ.get("SF2_SHARED", Path(__file__).resolve().parents[2] /
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder beside the project with `data/` and `parity/`; the test skips where it is absent."""
+    """The folder beside the project with `data/` and `parity/`; without it the test skips."""
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is absent: parity numbers and real faces are not shipped")
     return SHARED
