@@ -9,7 +9,6 @@ their embeddings and labels.
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
@@ -25,6 +24,7 @@ from .distributed import (
     sum_over_ranks,
 )
 from .engine.checks import check_finite, check_inputs, check_labels
+from .engine.memory import large_empty_like
 from .head import SphereFace2, require_count, sphereface2_loss
 from .recipe import require_number, require_one_of
 
@@ -233,28 +233,21 @@ class _TakeRows(Function):
         ctx: Any, weight: Tensor, present: Tensor, sampled: Tensor, sparse: bool
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(present, sampled)
-        ctx.shape, ctx.sparse = weight.shape, sparse
+        ctx.weight, ctx.sparse = weight, sparse  # Its shape counts: its values may change.
         return weight.index_select(0, present), weight.index_select(0, sampled)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        indices = ctx.saved_tensors
+        weight, indices = ctx.weight, ctx.saved_tensors
         if ctx.sparse:
             rows = torch.cat(gradients)
             gradient = torch.sparse_coo_tensor(
-                torch.cat(indices)[None], rows, ctx.shape, check_invariants=False
+                torch.cat(indices)[None], rows, weight.shape, check_invariants=False
             )
         else:
-            gradient = _zeros(ctx.shape, like=gradients[0])
+            gradient = large_empty_like(weight).zero_()
             for index, rows in zip(indices, gradients, strict=True):
                 gradient.index_copy_(0, index, rows)
         return gradient, None, None, None
 
-
-def _zeros(shape: torch.Size, like: Tensor) -> Tensor:
-    """Zeros of `like`'s dtype and device; on a CPU, memory that nobody writes is never touched."""
-    if like.device.type != "cpu":
-        return like.new_zeros(shape)
-    blank = np.zeros(math.prod(shape) * like.element_size(), dtype=np.uint8)
-    return torch.from_numpy(blank).view(like.dtype).view(shape)

@@ -30,6 +30,7 @@ from sf2_plugin.shards import read_shards
 
 from .conftest import SHARED
 
+pytestmark = pytest.mark.timeout(1800)
 pytest.importorskip("torchvision")
 pytest.importorskip("easydict")
 
@@ -129,7 +130,7 @@ def run(host, *arguments, expect=0):
         cwd=host,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     output = done.stdout + done.stderr

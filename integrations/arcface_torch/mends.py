@@ -125,7 +125,7 @@ MENDS = (
         "loss",
         "config.loss chooses the loss; without it the host's own runs",
         always,
-        lambda run: replace("partial_fc_v2", "PartialFC_V2", loss.partial_fc),
+        lambda run: loss.choose_by_config(),
     ),
 )
 

@@ -7,7 +7,7 @@ class PartialFC_V2(torch.nn.Module):
     """A plain cosine softmax over all classes, on one rank."""
 
     def __init__(self, margin_loss, embedding_size, num_classes, sample_rate=1.0, fp16=False):
-        super().__init__()
+        super(PartialFC_V2, self).__init__()  # noqa: UP008 - as the host has it
         assert distributed.get_world_size() == 1
         self.margin_softmax = margin_loss
         self.weight = torch.nn.Parameter(torch.normal(0, 0.01, (num_classes, embedding_size)))
