@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .definition import g, sphereface2, unit
-from .engine import loss_with_gradients
+from .engine import SGDStep, loss_with_gradients
 from .engine.backends import check_backend
 from .engine.checks import check_finite, check_inputs, check_labels
 from .recipe import Recipe
@@ -23,6 +23,7 @@ def sphereface2_loss(
     backend: str = "auto",
     chunk_size: int | None = None,
     negative_weight: float = 1.0,
+    sgd: SGDStep | None = None,
 ) -> Tensor:
     """SphereFace2's loss of a batch, a scalar (paper, Eq. 5 to 8; see `sf2_plugin.definition`).
 
@@ -38,6 +39,7 @@ def sphereface2_loss(
             "auto", the fastest there is.
         chunk_size: classes at a time; None chooses by shape and device.
         negative_weight: factor on the negatives' loss, for heads that sample them.
+        sgd: a step of SGD to make on the class centers; see `SphereFace2.fuse_sgd`.
 
     Under autocast, the matrix products take autocast's dtype; the loss and its sums stay float32.
     An empty batch has loss 0.
@@ -51,6 +53,8 @@ def sphereface2_loss(
     labels = labels.long()
     if backend == "reference":
         check_labels(labels, len(weight))
+        if sgd:
+            raise ValueError('backend "reference" cannot make a step of SGD')
         values = {k: v for k, v in dataclasses.asdict(recipe).items() if k != "bias"}
         with torch.autocast(weight.device.type, enabled=False):
             return sphereface2(
@@ -70,6 +74,7 @@ def sphereface2_loss(
         negative_weight=negative_weight,
         chunk_size=chunk_size,
         backend=backend,
+        sgd=sgd,
     )
 
 
@@ -153,6 +158,7 @@ class SphereFace2(nn.Module):
         self.backend = backend
         self.chunk_size = chunk_size
         self.check_finite = check_finite
+        self._fused_optimizer: torch.optim.SGD | None = None
         self.weight = nn.Parameter(torch.empty(len(self._classes_held()), embedding_size))
         self.bias = nn.Parameter(torch.empty(1), requires_grad=learn_bias)
         self.reset_parameters()
@@ -180,7 +186,33 @@ class SphereFace2(nn.Module):
             self.recipe,
             backend=self.backend,
             chunk_size=self.chunk_size,
+            sgd=self._sgd_step(),
         )
+
+    def fuse_sgd(self, optimizer: torch.optim.SGD) -> None:
+        """Let forward make the optimizer's step on the class centers, whose gradient never exists.
+
+        Saves the memory of that gradient, as much as the class centers take, and writing it and
+        reading it again. The step is the one `optimizer` would make, with the learning rate,
+        momentum and weight decay it has at the time; its state holds the momentum as ever, and
+        ``optimizer.step()`` finds no gradient and leaves the class centers alone.
+
+        For loops that call forward, backward on the loss itself (or on a loss scaler's multiple of
+        it) and the optimizer once each: a factor on the loss, clipping of gradients and gradients
+        accumulated over batches do not reach the class centers. With gradients switched off, or in
+        evaluation mode, forward makes no step.
+
+        Raises:
+            TypeError: an optimizer other than SGD.
+            ValueError: it does not hold the class centers, or has dampening, nesterov or maximize.
+        """
+        SGDStep.of(optimizer, self.weight)
+        self._fused_optimizer = optimizer
+
+    def _sgd_step(self) -> SGDStep | None:
+        if self._fused_optimizer is None or not (self.training and torch.is_grad_enabled()):
+            return None
+        return SGDStep.of(self._fused_optimizer, self.weight)
 
     def cosine(self, embeddings: Tensor) -> Tensor:
         """Cosines (B, C) between embeddings (B, D) and the class centers."""

@@ -184,7 +184,16 @@ class PartialFCSphereFace2(SphereFace2):
             backend=self.backend,
             chunk_size=self.chunk_size,
             negative_weight=negative_weight,
+            sgd=self._sgd_step(),
         )
+
+    def fuse_sgd(self, optimizer: torch.optim.SGD) -> None:
+        if self.sample_rate < 1:
+            raise ValueError(
+                f"SGD can be fused with a sample_rate of 1 alone, got {self.sample_rate}: "
+                "momentum and weight decay move the classes that were not sampled too"
+            )
+        super().fuse_sgd(optimizer)
 
     def _sampled_loss(self, x: Tensor, labels: Tensor, bias: Tensor) -> Tensor:
         """The loss against the batch's own classes, which count once, and against a sample of the
@@ -250,4 +259,3 @@ class _TakeRows(Function):
             for index, rows in zip(indices, gradients, strict=True):
                 gradient.index_copy_(0, index, rows)
         return gradient, None, None, None
-

@@ -132,8 +132,11 @@ def test_compiles_into_one_graph(batch, preset):
     torch.testing.assert_close(compiled.bias.grad, head.bias.grad)
 
 
-@pytest.mark.parametrize("weight_norm", ["in_place", "in_graph"])
-def test_the_operators_pass_opcheck(batch, weight_norm):
+@pytest.mark.parametrize(
+    ("weight_norm", "sgd"),
+    [("in_place", None), ("in_graph", None), ("in_place", [0.1, 0.9, 0.0])],
+)
+def test_the_operators_pass_opcheck(batch, weight_norm, sgd):
     x, labels = batch
     recipe = Recipe(weight_norm=weight_norm)
     head = SphereFace2(50, 16, weight_norm=weight_norm)
@@ -141,8 +144,11 @@ def test_the_operators_pass_opcheck(batch, weight_norm):
     arguments = [x, head.weight.detach().clone(), labels, head.bias.detach()]
     arguments += [recipe.margin_type, recipe.lam, recipe.scale, recipe.margin, recipe.t]
     arguments += [recipe.loss_weight, recipe.gradient, recipe.weight_norm, 0.0]
-    arguments += [torch.float32, 1.0, 7, "chunked", True, True]
+    buffer = torch.zeros_like(head.weight) if sgd else None
+    arguments += [torch.float32, 1.0, 7, "chunked", sgd, buffer, True, sgd is None]
     torch.library.opcheck(torch.ops.sf2_plugin.sweep.default, tuple(arguments))
+    if sgd:
+        return
 
     loss, *gradients = torch.ops.sf2_plugin.sweep(*arguments)
     inputs = [x.clone().requires_grad_(), head.weight, head.bias, loss, *gradients]

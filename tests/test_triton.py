@@ -167,6 +167,11 @@ for in_place, half in itertools.product([True, False], ["*fp32", "*fp16"]):
     rows = {"rows": "*fp32", "unit": half, "lengths": "*fp32", **shape}
     check(kernels._unit_rows, {"IN_PLACE": in_place, **tile}, **rows)
 check(kernels._project_rows, tile, gradient="*fp32", rows="*fp32", lengths="*fp32", **shape)
+for momentum_buffer in ({}, {"momentum_buffer": "*fp32"}):
+    absent = {} if momentum_buffer else {"momentum_buffer": None}
+    steps = dict.fromkeys(["lr", "momentum", "weight_decay"], "fp32")
+    rows = {"rows": "*fp32", "gradient": "*fp32", "count": "i64", **momentum_buffer, **steps}
+    check(kernels._step_rows, {"TILE": 2048, **absent}, **rows)
 check(kernels._scale, {"TILE": 2048}, tensor="*fp32", factor="*fp32", count="i64")
 """
 

@@ -2,5 +2,6 @@
 
 from .backends import BACKENDS, resolve_backend
 from .op import loss_with_gradients
+from .sgd import SGDStep
 
-__all__ = ["BACKENDS", "loss_with_gradients", "resolve_backend"]
+__all__ = ["BACKENDS", "SGDStep", "loss_with_gradients", "resolve_backend"]

@@ -14,10 +14,11 @@ from ..definition import unit
 from ..recipe import Recipe
 from .backends import pointwise_of, resolve_backend
 from .checks import check_labels
+from .sgd import SGDStep
 from .sweep import sweep
 
 
-@torch.library.custom_op("sf2_plugin::sweep", mutates_args=("weight",))
+@torch.library.custom_op("sf2_plugin::sweep", mutates_args=("weight", "momentum_buffer"))
 def _sweep(
     x: Tensor,
     weight: Tensor,
@@ -36,6 +37,8 @@ def _sweep(
     negative_weight: float,
     chunk_size: int | None,
     backend: str,
+    sgd: list[float] | None,  # Learning rate, momentum, weight decay.
+    momentum_buffer: Tensor | None,
     embeddings_gradient: bool,
     weight_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -64,6 +67,7 @@ def _sweep(
         chunk_size=chunk_size,
         embeddings_gradient=embeddings_gradient,
         weight_gradient=weight_gradient,
+        sgd=SGDStep(sgd[0], sgd[1], sgd[2], momentum_buffer) if sgd else None,
     )
 
 
@@ -157,6 +161,7 @@ def loss_with_gradients(
     negative_weight: float = 1.0,
     chunk_size: int | None = None,
     backend: str = "auto",
+    sgd: SGDStep | None = None,
 ) -> Tensor:
     """The loss, a scalar, with its gradients already computed and waiting for backward.
 
@@ -169,6 +174,7 @@ def loss_with_gradients(
         negative_weight: factor on the negatives' loss, for heads that sample them.
         chunk_size: classes at a time; None chooses by shape and device.
         backend: "chunked", "triton", or "auto".
+        sgd: a step to make on the class centers, which then have no gradient.
     """
     x = unit(embeddings)
     wanted = torch.is_grad_enabled()
@@ -191,9 +197,13 @@ def loss_with_gradients(
             negative_weight,
             chunk_size,
             backend,
+            [sgd.lr, sgd.momentum, sgd.weight_decay] if sgd else None,
+            sgd.momentum_buffer if sgd else None,
             wanted and x.requires_grad,
-            wanted and weight.requires_grad,
+            wanted and weight.requires_grad and sgd is None,
         )
     if not wanted:
         return loss
+    if sgd:
+        weight = weight.detach()
     return _attach(x, weight, bias, loss, *gradients)

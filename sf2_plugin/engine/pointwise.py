@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 
 from ..recipe import Recipe
+from .sgd import SGDStep
 
 
 class Pointwise(ABC):
@@ -57,6 +58,15 @@ class Pointwise(ABC):
     @abstractmethod
     def project_rows_(self, gradient: Tensor, rows: Tensor, lengths: Tensor) -> None:
         """Turn the gradient (c, D) by the unit rows into that by `rows`."""
+
+    @abstractmethod
+    def step_rows_(
+        self, rows: Tensor, gradient: Tensor, momentum_buffer: Tensor | None, step: SGDStep
+    ) -> None:
+        """Make SGD's step on class centers `rows` (c, D), all three of whose tensors are used.
+
+        What is not finite in the gradient counts as zero: there is no loss scaler to skip the step.
+        """
 
     @abstractmethod
     def totals(self) -> tuple[Tensor, Tensor]:

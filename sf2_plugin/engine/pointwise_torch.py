@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..recipe import Recipe
 from .pointwise import Pointwise
+from .sgd import SGDStep
 
 
 class TorchPointwise(Pointwise):
@@ -35,6 +36,14 @@ class TorchPointwise(Pointwise):
     def project_rows_(self, gradient: Tensor, rows: Tensor, lengths: Tensor) -> None:
         along = (gradient * rows).sum(dim=1, keepdim=True, dtype=lengths.dtype) / lengths**2
         gradient.addcmul_(rows, along.to(gradient.dtype), value=-1).div_(lengths)
+
+    def step_rows_(
+        self, rows: Tensor, gradient: Tensor, momentum_buffer: Tensor | None, step: SGDStep
+    ) -> None:
+        gradient.nan_to_num_(0.0, 0.0, 0.0).add_(rows, alpha=step.weight_decay)
+        if momentum_buffer is not None:
+            gradient = momentum_buffer.mul_(step.momentum).add_(gradient)
+        rows.add_(gradient, alpha=-step.lr)
 
     def totals(self) -> tuple[Tensor, Tensor]:
         return self.loss, self.logit_slope

@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .pointwise import Pointwise
+from .sgd import SGDStep
 
 #: Elements that one program works on: a handful for each of its 128 threads.
 TILE = 2048
@@ -82,6 +83,20 @@ class TritonPointwise(Pointwise):
         )
         return slopes
 
+    def step_rows_(
+        self, rows: Tensor, gradient: Tensor, momentum_buffer: Tensor | None, step: SGDStep
+    ) -> None:
+        _step_rows[(triton.cdiv(rows.numel(), TILE),)](
+            rows,
+            gradient,
+            momentum_buffer,
+            rows.numel(),
+            step.lr,
+            float(step.momentum),
+            float(step.weight_decay),
+            TILE=TILE,
+        )
+
     def totals(self) -> tuple[Tensor, Tensor]:
         loss, logit_slope = self.sums.sum(dim=1)
         return loss, logit_slope
@@ -140,6 +155,22 @@ def _project_rows(gradient, rows, lengths, count, size, HEIGHT: tl.constexpr, WI
     along = tl.sum(slope * unit, axis=1)[:, None]
     projected = (slope - along * unit) / length
     tl.store(gradient + at, projected.to(gradient.dtype.element_ty), mask=inside)
+
+
+@triton.jit(do_not_specialize=["count"])
+def _step_rows(
+    rows, gradient, momentum_buffer, count, lr, momentum, weight_decay, TILE: tl.constexpr
+):
+    at = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
+    inside = at < count
+    values = tl.load(rows + at, mask=inside, other=0.0).to(tl.float32)
+    change = tl.load(gradient + at, mask=inside, other=0.0).to(tl.float32)
+    change = tl.where(tl.abs(change) < float("inf"), change, 0.0) + weight_decay * values
+    if momentum_buffer is not None:
+        change += momentum * tl.load(momentum_buffer + at, mask=inside, other=0.0).to(tl.float32)
+        tl.store(momentum_buffer + at, change.to(momentum_buffer.dtype.element_ty), mask=inside)
+    values -= lr * change
+    tl.store(rows + at, values.to(rows.dtype.element_ty), mask=inside)
 
 
 @triton.jit

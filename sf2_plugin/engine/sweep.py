@@ -16,6 +16,7 @@ from torch import Tensor
 from ..recipe import Recipe
 from .memory import large_empty_like
 from .pointwise import Pointwise
+from .sgd import SGDStep
 
 #: Bytes that a chunk of cosines may take: about what stays in a core's second-level cache on a
 #: CPU, and enough to keep a GPU busy for longer than it takes to launch the next kernel.
@@ -59,6 +60,7 @@ def sweep(
     chunk_size: int | None = None,
     embeddings_gradient: bool = True,
     weight_gradient: bool = True,
+    sgd: SGDStep | None = None,
 ) -> Sweep:
     """Loss and gradients of unit embeddings `x` (B, D) against class centers `weight` (C, D).
 
@@ -71,6 +73,7 @@ def sweep(
         product_dtype: what the factors of the matrix products are rounded to on CUDA.
         negative_weight: factor on the negatives' loss.
         chunk_size: classes at a time; None chooses by `default_chunk_size`.
+        weight_gradient: False also where `sgd` makes the step, for which a chunk's is enough.
     """
     batch_size, num_classes = len(x), len(weight)
     chunk_size = chunk_size or default_chunk_size(batch_size, num_classes, x.device)
@@ -84,6 +87,7 @@ def sweep(
 
     x_gradient = torch.zeros_like(x) if embeddings_gradient else x.new_empty(0)
     w_gradient = large_empty_like(weight) if weight_gradient else weight.new_empty(0)
+    spare = weight.new_empty(min(chunk_size, num_classes), weight.shape[1]) if sgd else None
     cosines = x.new_empty(min(chunk_size, num_classes), batch_size)
     x = x.to(dtype)
     parts = pointwise(
@@ -104,11 +108,15 @@ def sweep(
         slopes = parts.slopes_(z, start)
         if embeddings_gradient:
             _multiply(slopes.T, w, out=x_gradient, alpha=alpha, beta=1.0)
-        if weight_gradient:
-            gradient = w_gradient[start : start + chunk_size]
+        if weight_gradient or spare is not None:
+            gradient = w_gradient[start : start + chunk_size] if spare is None else spare[: len(w)]
             _multiply(slopes, x, out=gradient, alpha=alpha)
             if recipe.weight_norm == "in_graph":
                 parts.project_rows_(gradient, rows, lengths)
+        if sgd:
+            buffer = sgd.momentum_buffer
+            part = None if buffer is None else buffer[start : start + chunk_size]
+            parts.step_rows_(rows, gradient, part, sgd)
 
     loss, bias_gradient = (total * (factor / recipe.scale) for total in parts.totals())
     return Sweep(
