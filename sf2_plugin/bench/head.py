@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..cli import count
+from ..engine.memory import nothing_kept
 from ..head import SphereFace2
 from ..progress import progress_bar
 from ..recipe import PRESETS
@@ -163,7 +164,8 @@ class _HeadStep:
     def peak_extra(self) -> int:
         """Peak bytes of a step above the embeddings' and parameters' gradients."""
         gradients = [self.x, *self.head.module.parameters()]
-        return peak_memory(self, self.x.device) - sum(g.nbytes for g in gradients)
+        with nothing_kept():
+            return peak_memory(self, self.x.device) - sum(g.nbytes for g in gradients)
 
 
 def _device(name: str | None) -> torch.device:

@@ -1,33 +1,53 @@
-"""Large tensors on a CPU, without paying for every page of them."""
+"""Large tensors on a CPU, without asking the system for their memory in every step."""
 
-import ctypes
-import sys
-from functools import cache
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
-PAGE = 4096
-HUGE_PAGE = 2 * 1024 * 1024
-MADV_HUGEPAGE = 14  # From Linux's sys/mman.h.
+#: Below this, the C allocator keeps memory for itself anyway.
+SMALLEST_KEPT = 32 * 1024 * 1024
+
+_lock = threading.Lock()
+_kept: list[np.ndarray] = []
+_keeping = True
 
 
 def large_empty_like(tensor: Tensor) -> Tensor:
-    """An uninitialised tensor like `tensor`, in huge pages where Linux has them to give.
+    """An uninitialised contiguous tensor of `tensor`'s shape, dtype and device.
 
-    The gradient of the class centers is new in every step, and the system hands out its memory
-    page by page as it is first written: with pages of 4 KiB that takes a sixth of the time of the
-    step's matrix products, with pages of 2 MiB next to nothing.
+    The gradient of the class centers is new in every step and gone after it. On a CPU the system
+    hands out its memory page by page as it is first written, which can take as long as a step's
+    matrix products; so the memory of the last such tensor is kept for the next one of its size, as
+    torch's own allocator keeps it on CUDA.
     """
-    empty = torch.empty_like(tensor)
-    if sys.platform == "linux" and empty.device.type == "cpu" and empty.nbytes >= HUGE_PAGE:
-        start = -(-empty.data_ptr() // PAGE) * PAGE
-        length = empty.data_ptr() + empty.nbytes - start
-        # Advice: where it is not taken, all works as before.
-        _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), MADV_HUGEPAGE)
-    return empty
+    if not _keeping or tensor.device.type != "cpu" or tensor.nbytes < SMALLEST_KEPT:
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    with _lock:
+        memory = _kept.pop() if _kept else None
+    if memory is None or memory.nbytes != tensor.nbytes:
+        memory = np.empty(tensor.nbytes, dtype=np.uint8)
+    # The tensor holds this view, whose end tells that no tensor uses the memory any more.
+    view = memory[:]
+    weakref.finalize(view, _keep, memory).atexit = False
+    return torch.from_numpy(view).view(tensor.dtype).view(tensor.shape)
 
 
-@cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
+def _keep(memory: np.ndarray) -> None:
+    with _lock:
+        _kept[:] = [memory]
+
+
+@contextmanager
+def nothing_kept() -> Iterator[None]:
+    """Within, memory is asked for anew every time: to measure what a step takes."""
+    global _keeping
+    _keeping = False
+    try:
+        yield
+    finally:
+        _keeping = True
