@@ -17,7 +17,7 @@ from .progress import progress_bar
 
 # Beside the adapters, in the source tree and where the package is installed.
 CONFIGS = Path(integrations.__file__).parents[1] / "configs" / "mmpretrain"
-SYNTHETIC_EPOCHS = 6
+SYNTHETIC_EPOCHS = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
