@@ -65,6 +65,26 @@ def test_a_package_is_measured(package):
     assert_measured_and_learning(package)
 
 
+def test_sampled_classes_are_measured_against_their_own_products(checkout):
+    figures = measure_head(5, 300, 4, rounds=1, sample_rate=0.1, peers=[checkout])
+    assert figures["sample_rate"] == 0.1
+    assert "sample_rate=0.1" in figures["head"]
+    (peer,) = figures["peers"].values()
+    assert peer["speedup"] > 0
+
+
+def test_a_head_that_does_not_fit_has_no_figures(monkeypatch):
+    def no_memory(head, embeddings, labels):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("sf2_plugin.SphereFace2.forward", no_memory)
+    figures = measure_head(4, 20, 3, rounds=1)
+    assert figures["head_ms"] is figures["ratio"] is figures["peak_extra_mb"] is None
+    assert figures["floor_ms"] > 0
+    assert table(figures).splitlines()[-1].split("  ")[0] == "this head"
+    assert table(figures).endswith("out of memory")
+
+
 def test_prints_figures_as_json(capsys):
     arguments = "bench head --batch 4 --classes 20 --dim 3 --rounds 1 --device cpu --json"
     assert cli.main(arguments.split()) == 0
@@ -93,7 +113,10 @@ def test_prints_a_table(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--peer softmax", "peer must be one of opensphere, wespeaker, arcface_torch, pytorch-"),
+        (
+            "--peer softmax",
+            "peer must be one of opensphere, wespeaker, arcface_torch, arcface_torch_fp16, ",
+        ),
         ("--peer opensphere", "peer opensphere is a checkout: give --peer opensphere=PATH"),
         ("--peer opensphere=/nowhere", "no opensphere/module/head/sphereface2.py under /nowhere"),
         ("--peer arcface_torch=/nowhere", "peer arcface_torch: no partial_fc_v2.py under /nowhere"),

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from ..cli import count
 from ..engine.memory import nothing_kept
 from ..head import SphereFace2
+from ..partial_fc import PartialFCSphereFace2
 from ..progress import progress_bar
 from ..recipe import PRESETS
 from .environment import environment
@@ -38,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help='"cpu" or "cuda"; default: a GPU where there is one')
     parser.add_argument("--threads", type=count, help="default: torch's own choice")
     parser.add_argument("--rounds", type=count, default=7, help="default %(default)s")
+    parser.add_argument(
+        "--sample-rate",
+        type=float,
+        default=1.0,
+        help="fraction of the classes to sample; arcface_torch samples too, other peers do not "
+        "(default %(default)s)",
+    )
     parser.add_argument("--preset", choices=PRESETS, default="opensphere")
     parser.add_argument("--backend", default="auto", help="default %(default)s")
     parser.add_argument("--chunk-size", type=count, help="classes at a time")
@@ -63,6 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
         dtype=arguments.dtype,
         device=arguments.device,
         rounds=arguments.rounds,
+        sample_rate=arguments.sample_rate,
         peers=arguments.peer,
         preset=arguments.preset,
         backend=arguments.backend,
@@ -79,12 +89,17 @@ def measure_head(
     dtype: str = "float32",
     device: str | None = None,
     rounds: int = 7,
+    sample_rate: float = 1.0,
     peers: Sequence[str] = (),
     **head_arguments: Any,
 ) -> dict[str, Any]:
     """The figures of `sf2 bench head`: milliseconds, and MiB (2^20 bytes).
 
+    What does not fit into a GPU's memory has None for a figure.
+
     Args:
+        sample_rate: below 1, `PartialFCSphereFace2` takes the place of `SphereFace2`, and the floor
+            is that of the sampled classes.
         peers: ``NAME`` or ``NAME=PATH``, see `sf2_plugin.bench.peers`.
         head_arguments: for `SphereFace2`.
 
@@ -96,13 +111,18 @@ def measure_head(
     torch.manual_seed(0)
     x = torch.randn(batch, dim, device=place, requires_grad=True)
     labels = torch.randint(classes, (batch,), device=place)
-    own = SphereFace2(classes, dim, **head_arguments).to(place)
-    with built_peers(wanted, classes, dim, place) as others:
+    if sample_rate < 1:
+        head_arguments["sample_rate"] = sample_rate
+    own = (PartialFCSphereFace2 if sample_rate < 1 else SphereFace2)(classes, dim, **head_arguments)
+    own.to(place)
+    with built_peers(wanted, classes, dim, place, sample_rate) as others:
         heads = {
             name: _HeadStep(head, x, labels, DTYPES[dtype])
             for name, head in {"head": Head(own, own), **others}.items()
         }
-        floor = _Floor(own.weight, x, DTYPES[dtype])
+        heads = {name: step for name, step in heads.items() if _fits(step)}
+        sampled = own.weight[: math.ceil(sample_rate * classes)]
+        floor = _Floor(sampled, x, DTYPES[dtype])
         progress = progress_bar("measuring")
         times = interleaved_medians({"floor": floor, **heads}, rounds, place, progress)
         memory = {name: step.peak_extra() / MIB for name, step in heads.items()}
@@ -113,17 +133,18 @@ def measure_head(
         "dtype": dtype,
         "device": place.type,
         "rounds": rounds,
+        "sample_rate": sample_rate,
         "head": own.extra_repr(),
         "floor_ms": times["floor"],
-        "head_ms": times["head"],
-        "ratio": times["head"] / times["floor"],
-        "peak_extra_mb": memory["head"],
+        "head_ms": times.get("head"),
+        "ratio": _over(times.get("head"), times["floor"]),
+        "peak_extra_mb": memory.get("head"),
         "peers": {
             name: {
-                "head_ms": times[name],
-                "ratio": times[name] / times["floor"],
-                "peak_extra_mb": memory[name],
-                "speedup": times[name] / times["head"],
+                "head_ms": times.get(name),
+                "ratio": _over(times.get(name), times["floor"]),
+                "peak_extra_mb": memory.get(name),
+                "speedup": _over(times.get(name), times.get("head")),
             }
             for name in others
         },
@@ -158,6 +179,9 @@ class _HeadStep:
         with torch.autocast(self.x.device.type, self.dtype, enabled=mixed):
             loss = self.head.loss(self.x, self.labels)
         loss.backward()
+        self.forget()
+
+    def forget(self) -> None:
         self.x.grad = None
         self.head.module.zero_grad(set_to_none=True)
 
@@ -166,6 +190,21 @@ class _HeadStep:
         gradients = [self.x, *self.head.module.parameters()]
         with nothing_kept():
             return peak_memory(self, self.x.device) - sum(g.nbytes for g in gradients)
+
+
+def _fits(step: _HeadStep) -> bool:
+    """Whether a step finds the memory it needs."""
+    try:
+        step()
+    except torch.OutOfMemoryError:
+        step.forget()
+        torch.cuda.empty_cache()
+        return False
+    return True
+
+
+def _over(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a / b
 
 
 def _device(name: str | None) -> torch.device:
@@ -184,8 +223,11 @@ def table(figures: dict[str, Any]) -> str:
         f"{'floor: 3 matrix products':26}{figures['floor_ms']:10.1f}{1:10.2f}",
     ]
     for name, row in {"this head": {**figures, "speedup": 1.0}, **figures["peers"]}.items():
+        if row["head_ms"] is None:
+            lines.append(f"{name:26}{'out of memory':>44}")
+            continue
         lines.append(
             f"{name:26}{row['head_ms']:10.1f}{row['ratio']:10.2f}"
-            f"{row['peak_extra_mb']:11.1f}{row['speedup']:13.2f}"
+            f"{row['peak_extra_mb']:11.1f}{row['speedup'] or math.nan:13.2f}"
         )
     return "\n".join(lines)

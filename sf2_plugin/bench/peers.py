@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -54,37 +55,52 @@ def parse_peers(arguments: Sequence[str]) -> dict[str, Path | None]:
 
 @contextmanager
 def built_peers(
-    peers: Mapping[str, Path | None], num_classes: int, size: int, device: torch.device
+    peers: Mapping[str, Path | None],
+    num_classes: int,
+    size: int,
+    device: torch.device,
+    sample_rate: float = 1.0,
 ) -> Iterator[dict[str, Head]]:
-    """The heads of `parse_peers`, by name, each with `num_classes` centers of `size` numbers."""
+    """The heads of `parse_peers`, by name, each with `num_classes` centers of `size` numbers.
+
+    Those of arcface_torch sample their classes.
+    """
     with warnings.catch_warnings(), _process_group(peers, device):
         # What other projects' code uses that has gone out of fashion is not this one's to report.
         warnings.simplefilter("ignore")
-        yield {name: _build(name, path, num_classes, size, device) for name, path in peers.items()}
+        shape = Shape(num_classes, size, sample_rate)
+        yield {name: _build(name, path, shape, device) for name, path in peers.items()}
 
 
-def _build(name: str, path: Path | None, num_classes: int, size: int, device: torch.device) -> Head:
+class Shape(NamedTuple):
+    num_classes: int
+    size: int
+    sample_rate: float
+
+
+def _build(name: str, path: Path | None, shape: Shape, device: torch.device) -> Head:
     if path is None:
-        head = PACKAGES[name].build(_import(name), num_classes, size)
+        head = PACKAGES[name].build(_import(name), shape)
     else:
-        head = CHECKOUTS[name].build(path, num_classes, size)
+        head = CHECKOUTS[name].build(path, shape)
     head.module.to(device)
     return head
 
 
-def _opensphere(file: Path, num_classes: int, size: int) -> Head:
-    module = _load(file).SphereFace2(feat_dim=size, subj_num=num_classes)
+def _opensphere(file: Path, shape: Shape) -> Head:
+    module = _load(file).SphereFace2(feat_dim=shape.size, subj_num=shape.num_classes)
     return Head(module, module)
 
 
-def _wespeaker(file: Path, num_classes: int, size: int) -> Head:
-    module = _load(file).SphereFace2(size, num_classes)
+def _wespeaker(file: Path, shape: Shape) -> Head:
+    module = _load(file).SphereFace2(shape.size, shape.num_classes)
     return Head(module, lambda x, labels: module(x, labels)[1])
 
 
-def _arcface_torch(file: Path, num_classes: int, size: int) -> Head:
+def _arcface_torch(file: Path, shape: Shape, fp16: bool = False) -> Head:
     cosface = _load(file.with_name("losses.py")).CombinedMarginLoss(64, 1, 0, 0.4)
-    module = _load(file).PartialFC_V2(cosface, size, num_classes)
+    num_classes, size, sample_rate = shape
+    module = _load(file).PartialFC_V2(cosface, size, num_classes, sample_rate, fp16)
 
     def loss(x: Tensor, labels: Tensor) -> Tensor:
         if x.is_cuda:
@@ -96,13 +112,13 @@ def _arcface_torch(file: Path, num_classes: int, size: int) -> Head:
     return Head(module, loss)
 
 
-def _cosface_loss(package: ModuleType, num_classes: int, size: int) -> Head:
-    module = package.CosFaceLoss(num_classes, size)
+def _cosface_loss(package: ModuleType, shape: Shape) -> Head:
+    module = package.CosFaceLoss(shape.num_classes, shape.size)
     return Head(module, module)
 
 
-def _arcface_cls_head(package: ModuleType, num_classes: int, size: int) -> Head:
-    module = package.ArcFaceClsHead(num_classes, size)
+def _arcface_cls_head(package: ModuleType, shape: Shape) -> Head:
+    module = package.ArcFaceClsHead(shape.num_classes, shape.size)
 
     def loss(x: Tensor, labels: Tensor) -> Tensor:
         return module.loss_module(module((x,), labels), labels, avg_factor=len(x))
@@ -112,20 +128,21 @@ def _arcface_cls_head(package: ModuleType, num_classes: int, size: int) -> Head:
 
 class Checkout(NamedTuple):
     files: Sequence[str]  #: Where below the path given the head may lie.
-    build: Callable[[Path, int, int], Head]
+    build: Callable[[Path, Shape], Head]
 
 
 class Package(NamedTuple):
     module: str
-    build: Callable[[ModuleType, int, int], Head]
+    build: Callable[[ModuleType, Shape], Head]
 
 
+ARCFACE_TORCH_FILES = ["partial_fc_v2.py", "recognition/arcface_torch/partial_fc_v2.py"]
 CHECKOUTS = {
     "opensphere": Checkout(["opensphere/module/head/sphereface2.py"], _opensphere),
     "wespeaker": Checkout(["wespeaker/models/projections.py"], _wespeaker),
-    "arcface_torch": Checkout(
-        ["partial_fc_v2.py", "recognition/arcface_torch/partial_fc_v2.py"], _arcface_torch
-    ),
+    "arcface_torch": Checkout(ARCFACE_TORCH_FILES, _arcface_torch),
+    # Its float16 switch, which its train_v2.py leaves off and which has no effect on a CPU.
+    "arcface_torch_fp16": Checkout(ARCFACE_TORCH_FILES, partial(_arcface_torch, fp16=True)),
 }
 PACKAGES = {
     "pytorch-metric-learning": Package("pytorch_metric_learning.losses", _cosface_loss),
@@ -162,7 +179,7 @@ def _load(file: Path) -> Any:
 @contextmanager
 def _process_group(peers: Mapping[str, Path | None], device: torch.device) -> Iterator[None]:
     """A process group of one, which PartialFC_V2 needs."""
-    if "arcface_torch" not in peers or distributed.is_initialized():
+    if not any(name.startswith("arcface_torch") for name in peers) or distributed.is_initialized():
         yield
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
