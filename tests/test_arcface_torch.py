@@ -131,11 +131,24 @@ def run(host, *arguments, expect=0):
         capture_output=True,
         text=True,
         timeout=600,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **rank_variables(0, 1, free_port())},
     )
     output = done.stdout + done.stderr
     assert (done.returncode == 0) == (expect == 0), output[-3000:]
     return output
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def rank_variables(rank, world_size, port):
+    """What torchrun would set. Alone, the host takes a fixed port, which two runs cannot share."""
+    values = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world_size, OMP_NUM_THREADS=1)
+    values.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    return {key: str(value) for key, value in values.items()}
 
 
 def losses(output):
@@ -206,21 +219,13 @@ def test_the_unchanged_command_with_an_import_in_the_config(host, faces):
     assert losses(unchanged) == losses(launched)
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def start_rank(host, config, rank, world_size, port, log):
-    ranks = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world_size)
-    address = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, OMP_NUM_THREADS=1)
     return subprocess.Popen(
         [sys.executable, *LAUNCHER, "--timeout", "20", *ON_CPU, "train_v2.py", config],
         cwd=host,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env={**os.environ, **{key: str(value) for key, value in {**ranks, **address}.items()}},
+        env={**os.environ, **rank_variables(rank, world_size, port)},
     )
 
 
