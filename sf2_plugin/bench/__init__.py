@@ -4,6 +4,7 @@ import argparse
 
 COMMANDS = {
     "head": ("sf2_plugin.bench.head:add_arguments", "one head's forward and backward pass"),
+    "memory": ("sf2_plugin.bench.memory:add_arguments", "what a rank of a sharded head needs"),
 }
 
 
