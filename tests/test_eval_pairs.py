@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("sklearn", reason='needs pip install "sf2-plugin[eval]"')
 pytest.importorskip("PIL", reason='needs pip install "sf2-plugin[eval]"')
@@ -12,6 +13,7 @@ pytest.importorskip("PIL", reason='needs pip install "sf2-plugin[eval]"')
 from sf2_plugin import cli
 from sf2_plugin.data import encode_jpeg, write_pair_bin
 from sf2_plugin.evaluation import Calibration, evaluate_calibration, verify_pairs
+from sf2_plugin.evaluation.backbones import open_backbone
 
 
 @pytest.fixture
@@ -160,6 +162,7 @@ test_dataloader = dict(
 )
 test_evaluator = dict(type="FaceVerification", folds=4)
 test_cfg = dict()
+custom_hooks = [dict(type="FaceVerificationHook", pair_sets=[test_dataloader["dataset"]])]
 randomness = dict(seed=0)
 log_level = "WARNING"
 work_dir = {work_dir!r}
@@ -175,7 +178,7 @@ def person(rng, images):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A checkpoint, the pair set that its host verified it with, and the host's figures."""
+    """A checkpoint, the pair set that its host verified it with, and the host's runner."""
     pytest.importorskip("mmpretrain", reason='needs pip install "sf2-plugin[mmpretrain]"')
     import sf2_plugin.integrations.mmpretrain  # noqa: F401
     from mmengine.config import Config
@@ -203,12 +206,57 @@ def trained(tmp_path_factory):
     text = CONFIG.format(root=str(root), pairs=str(pairs), work_dir=str(work_dir))
     runner = Runner.from_cfg(Config.fromstring(text, ".py"))
     runner.train()
-    head = runner.model.head.loss_module
-    return work_dir / "epoch_2.pth", pairs, runner.test(), Calibration.from_head(head)
+    return work_dir / "epoch_2.pth", pairs, runner
 
 
-def test_a_checkpoint_gives_the_figures_of_its_host(evaluate, trained):
-    checkpoint, pairs, host, head = trained
+class AsArcfaceTorch(torch.nn.Module):
+    """A network of MMPretrain that takes what arcface_torch gives a backbone."""
+
+    def __init__(self, checkpoint):
+        super().__init__()
+        self.backbone = open_backbone(checkpoint)
+        self.network = self.backbone.model
+
+    def forward(self, images):
+        pixels = ((images + 1) * 127.5).round().to(torch.uint8)
+        return torch.from_numpy(self.backbone.embed(pixels.permute(0, 2, 3, 1).numpy()))
+
+
+@pytest.fixture
+def _one_rank():
+    distributed = torch.distributed
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("_one_rank")
+def test_both_hosts_and_the_command_print_the_same_figures(evaluate, trained, caplog):
+    from sf2_plugin.integrations.arcface_torch.verification import CallBackVerification
+
+    checkpoint, pairs, runner = trained
+    caplog.set_level("INFO")
+    callback = CallBackVerification(["pairs"], str(pairs.parent), image_size=(32, 32))
+    callback(7, AsArcfaceTorch(checkpoint))
+    _, printed = evaluate(checkpoint, "--pairs", pairs, "--json")
+    _, text = evaluate(checkpoint, "--pairs", pairs)
+
+    (figures,) = printed["results"]
+    (hook,) = [hook for hook in runner.hooks if hasattr(hook, "reports")]
+    report = hook.reports["lfw"]
+    assert figures == {"model": "epoch_2", "set": "pairs", **report.as_dict()}
+    assert text == f"epoch_2 on pairs\n{report}\n"
+    mean, deviation = (figures[f"grid_accuracy_{name}"] for name in ("mean", "std"))
+    for line in (
+        f"Accuracy-Flip: {mean:.5f}+-{deviation:.5f}",
+        f"EER: {figures['eer']:.5f}  TAR@FAR=0.1: {figures['tar_at_far_0.1']:.5f}",
+    ):
+        assert f"[pairs][7]{line}" in caplog.messages
+
+
+def test_a_checkpoint_gives_the_figures_and_the_head_of_its_host(evaluate, trained):
+    checkpoint, pairs, runner = trained
+    host, head = runner.test(), Calibration.from_head(runner.model.head.loss_module)
     options = [checkpoint, "--pairs", pairs, "--folds", 4, "--calibration", "--json"]
     _, printed = evaluate(*options)
     (figures,) = printed["results"]
@@ -234,9 +282,7 @@ def test_a_checkpoint_gives_the_figures_of_its_host(evaluate, trained):
 
 
 def test_a_checkpoint_runs_no_code(trained, tmp_path, evaluate):
-    import torch
-
-    checkpoint, pairs, *_ = trained
+    checkpoint, pairs, _ = trained
     content = torch.load(checkpoint, weights_only=True)
     config = content["meta"]["cfg"]
     popen = 'dict(type="subprocess.Popen", args=["touch", "executed"])'
