@@ -26,19 +26,21 @@ def made_up_searches(seed: int = 0, people: int = 12, enrolled: int = 20, probes
 
 
 def searched_by_loops(gallery, gallery_ids, probes, probe_ids):
-    ranks, mate_scores, nonmate_scores = [], [], []
-    for probe, who in zip(probes, probe_ids, strict=True):
-        scores: dict = {}
-        for face, person in zip(gallery, gallery_ids, strict=True):
+    """Mated searches as (probe, rank, mate, its score, rival, its score), and strangers' scores."""
+    mated, nonmate_scores = [], []
+    for i, (probe, who) in enumerate(zip(probes, probe_ids, strict=True)):
+        best: dict = {}
+        for row, (face, person) in enumerate(zip(gallery, gallery_ids, strict=True)):
             cosine = probe @ face / np.linalg.norm(probe) / np.linalg.norm(face)
-            scores[person] = max(cosine, scores.get(person, -2.0))
-        if who not in scores:
-            nonmate_scores.append(max(scores.values()))
+            best[person] = max((cosine, row), best.get(person, (-2.0, -1)))
+        if who not in best:
+            nonmate_scores.append(max(best.values())[0])
             continue
-        mate = scores.pop(who)
-        mate_scores.append(mate)
-        ranks.append(1 + sum(other >= mate for other in scores.values()))
-    return np.array(ranks), np.array(mate_scores), np.array(nonmate_scores)
+        score, mate = best.pop(who)
+        rival_score, rival = max(best.values(), default=(-np.inf, -1))
+        rank = 1 + sum(other >= score for other, _ in best.values())
+        mated.append((i, rank, mate, score, rival, rival_score))
+    return [np.array(column) for column in zip(*mated, strict=True)], np.array(nonmate_scores)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -46,10 +48,14 @@ def test_ranks_and_open_set_rates_are_those_of_single_searches(monkeypatch, seed
     monkeypatch.setattr(module, "CHUNK_ROWS", 17)
     searches = made_up_searches(seed)
     report = identify(*searches, fpir_targets=(0.03, 0.2))
-    ranks, mates, nonmates = searched_by_loops(*searches)
+    (mated, ranks, mates, mate_scores, rivals, rival_scores), nonmates = searched_by_loops(*searches)
     assert len(set(ranks)) > 3
+    np.testing.assert_array_equal(report.mated, mated)
     np.testing.assert_array_equal(report.ranks, ranks)
-    np.testing.assert_allclose(report.mate_scores, mates, rtol=0, atol=1e-14)
+    np.testing.assert_array_equal(report.mates, mates)
+    np.testing.assert_array_equal(report.rivals, rivals)
+    np.testing.assert_allclose(report.mate_scores, mate_scores, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(report.rival_scores, rival_scores, rtol=0, atol=1e-14)
     np.testing.assert_allclose(report.nonmate_scores, nonmates, rtol=0, atol=1e-14)
     assert report.identities == 12
     for k in range(1, 13):
@@ -77,6 +83,12 @@ def test_a_collapsed_backbone_finds_nobody():
     report = identify(np.ones((30, 4)), np.arange(30), np.ones((5, 4)), np.arange(5))
     np.testing.assert_array_equal(report.ranks, 30)
     assert [report.rank_accuracy(rank) for rank in (1, 5, 10)] == [0, 0, 0]
+
+
+def test_a_gallery_of_one_person_has_no_rivals():
+    report = identify([[1.0, 0.1], [1.0, 0.0]], ["a", "a"], [[1.0, 0.0]], ["a"])
+    assert (report.mates.tolist(), report.ranks.tolist()) == ([1], [1])
+    assert report.rival_scores.tolist() == [-np.inf]
 
 
 def test_without_strangers_there_are_no_open_set_figures():

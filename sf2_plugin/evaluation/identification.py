@@ -31,10 +31,18 @@ class IdentificationReport:
 
     identities: int
     """L, people in the gallery."""
+    mated: Ids
+    """(M,) row of each mated search in `probes`."""
     ranks: Ids
     """(M,) rank of the right person in each mated search, from 1; a tie ranks it behind."""
+    mates: Ids
+    """(M,) row in `gallery` of the right person, of several that which scores best."""
     mate_scores: Floats
-    """(M,) cosine with the right person."""
+    """(M,) cosine with it."""
+    rivals: Ids
+    """(M,) row in `gallery` of the best candidate who is another person."""
+    rival_scores: Floats
+    """(M,) cosine with it; -inf where nobody else is enrolled."""
     nonmate_scores: Floats
     """(U,) cosine with the best candidate in each non-mated search."""
     cmc: Floats
@@ -129,27 +137,40 @@ def identify(
         )
 
     columns = unit(gallery[order]).T
-    best, mate_scores = np.empty(len(probes)), np.empty(len(probes))
-    ranks = np.empty(len(probes), dtype=np.int64)
+    person = np.searchsorted(people, gallery_ids[order])
+    mates, rivals, ranks = (np.empty(len(probes), dtype=np.int64) for _ in range(3))
+    mate_scores, rival_scores = np.empty(len(probes)), np.empty(len(probes))
     for start in range(0, len(probes), CHUNK_ROWS):
         chunk = slice(start, start + CHUNK_ROWS)
         similarity = unit(probes[chunk]) @ columns
+        right = person == np.where(mated, mate, -1)[chunk, None]
+        mates[chunk], mate_scores[chunk] = _best(np.where(right, similarity, -np.inf))
+        others = np.where(right, -np.inf, similarity)
+        rivals[chunk], rival_scores[chunk] = _best(others)
         if len(people) < len(gallery):
-            similarity = np.maximum.reduceat(similarity, starts, axis=1)
-        best[chunk] = similarity.max(axis=1)
-        mate_scores[chunk] = np.take_along_axis(similarity, mate[chunk, None], axis=1)[:, 0]
-        ranks[chunk] = np.count_nonzero(similarity >= mate_scores[chunk, None], axis=1)
+            others = np.maximum.reduceat(others, starts, axis=1)
+        ranks[chunk] = 1 + np.count_nonzero(others >= mate_scores[chunk, None], axis=1)
 
-    nonmate_scores = best[~mated]
+    nonmate_scores = rival_scores[~mated]
     roc = None
     if len(nonmate_scores):
         roc = Roc(np.sort(mate_scores[mated]), np.sort(nonmate_scores))
     return IdentificationReport(
         identities=len(people),
+        mated=np.flatnonzero(mated),
         ranks=ranks[mated],
+        mates=order[mates[mated]],
         mate_scores=mate_scores[mated],
+        rivals=order[rivals[mated]],
+        rival_scores=rival_scores[mated],
         nonmate_scores=nonmate_scores,
         cmc=np.bincount(ranks[mated], minlength=len(people) + 1)[1:].cumsum() / mated.sum(),
         roc=roc,
         tpir_at_fpir={target: roc.tar_at_far(target) if roc else None for target in targets},
     )
+
+
+def _best(similarity: Floats) -> tuple[Ids, Floats]:
+    """(P,) column of the highest score in each row, and that score."""
+    columns = similarity.argmax(axis=1)
+    return columns, np.take_along_axis(similarity, columns[:, None], axis=1)[:, 0]
