@@ -15,7 +15,7 @@ from sf2_plugin import cli
 from sf2_plugin.data import decode_image, encode_jpeg, write_pair_bin
 from sf2_plugin.evaluation import verify_pairs
 from sf2_plugin.evaluation.drawings import draw_det, draw_roc, draw_scores
-from sf2_plugin.evaluation.page import Section, face_pairs, paragraph, table, write_page
+from sf2_plugin.evaluation.page import Section, face_rows, paragraph, table, write_page
 
 VOID = {"meta", "img", "link", "br", "input", "hr"}
 
@@ -134,7 +134,7 @@ def test_the_same_figures_make_the_same_page(pair_page, tmp_path):
 def test_text_is_escaped_everywhere(tmp_path):
     evil = "<script>alert(1)</script>"
     face = np.zeros((300, 200, 3), np.uint8)
-    body = table([evil], [[evil, evil]]) + paragraph(evil) + face_pairs([(face, face, evil)])
+    body = table([evil], [[evil, evil]]) + paragraph(evil) + face_rows([((face, face), evil)])
     write_page(tmp_path / "page.html", evil, [Section(evil, body)])
     page = Page(tmp_path / "page.html")
     assert "script" not in page.tags

@@ -1,6 +1,8 @@
 """`sf2 eval templates` and `sf2 eval identify`: on saved embeddings, folders, and IJB's layout."""
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from sf2_plugin.data import decode_image, encode_jpeg
 from sf2_plugin.data.alignment import TEMPLATE, align_face
 from sf2_plugin.evaluation import identify, pool_templates, verify_templates
 from sf2_plugin.evaluation.backbones import open_backbone
+from sf2_plugin.evaluation.roc import best_threshold
 
 from .onnx_models import onnx_file
 from .test_eval_page import Page
@@ -36,15 +39,19 @@ def evaluate(capsys, tmp_path):
 
 @pytest.fixture
 def ijb(tmp_path):
-    """8 people in IJB-C's layout: two templates of two images each; one is not enrolled."""
+    """8 people in IJB-C's layout: two templates of two images each; one is not enrolled.
+
+    The second templates of persons 2 and 3 are mistaken for each other, as happens.
+    """
     rng = np.random.default_rng(0)
     root = tmp_path / "ijbc"
     (root / "meta").mkdir(parents=True)
     (root / "loose_crop").mkdir()
     faces, members = [], []
+    patterns = [np.kron(rng.integers(30, 220, (8, 8, 3)), np.ones((20, 20, 1))) for _ in range(8)]
     for person in range(8):
-        pattern = np.kron(rng.integers(30, 220, (8, 8, 3)), np.ones((20, 20, 1)))
         for image in range(4):
+            pattern = patterns[{2: 3, 3: 2}.get(person, person) if image > 1 else person]
             pixels = (pattern + rng.normal(0, 40, pattern.shape)).clip(0, 255)
             name = f"{person}_{image}.jpg"
             (root / "loose_crop" / name).write_bytes(encode_jpeg(pixels.astype(np.uint8)))
@@ -83,6 +90,22 @@ def embedded(ijb, tmp_path):
     )
 
 
+def template_face(ijb, template):
+    """The image whose detector score is highest: the second of a template's two."""
+    person, half = divmod(template, 10)
+    lines = (ijb / "meta" / "ijbc_name_5pts_score.txt").read_text().splitlines()
+    name, *numbers = lines[4 * person + 2 * half + 1].split()
+    points = np.array(numbers[:10], float).reshape(5, 2)
+    return align_face(decode_image(ijb / "loose_crop" / name), points)
+
+
+def assert_shown(page, faces):
+    """The faces of a page are these, but for being encoded again."""
+    assert len(page.images()) == len(faces) > 0
+    for shown, face in zip(page.images(), faces, strict=True):
+        assert np.abs(shown.astype(float) - face).mean() < 20
+
+
 def test_templates_of_a_backbone(evaluate, ijb, embedded, tmp_path):
     model, arrays = embedded
     lines = (ijb / "meta" / "ijbc_template_pair_label.txt").read_text().split()
@@ -100,12 +123,19 @@ def test_templates_of_a_backbone(evaluate, ijb, embedded, tmp_path):
     assert parsed.tags.count("svg") == 3
     assert f"{report.auc:.5f}" in parsed.text
 
-    np.save(tmp_path / "saved.npy", arrays["features"])
-    _, printed = evaluate("templates", tmp_path / "saved.npy", *options[2:])
-    assert printed["results"][0]["auc"] == pytest.approx(report.auc)
+    threshold = best_threshold([report.roc])
+    accepted = report.scores >= threshold
+    expected = []
+    for wrong, order in ((accepted & (labels == 0), -1), (~accepted & (labels == 1), 1)):
+        found = np.flatnonzero(wrong)
+        expected += found[np.argsort(order * report.scores[found], kind="stable")][:8].tolist()
+    faces = [template_face(ijb, template) for i in expected for template in (p1[i], p2[i])]
+    assert_shown(parsed, faces)
+    i = expected[0]
+    assert f"templates {p1[i]} and {p2[i]}, score {report.scores[i]:.3f}" in parsed.text
 
     _, printed = evaluate(*options, "--detector-scores", "--no-norm-weighting")
-    report = verify_templates(
+    weighted = verify_templates(
         **arrays,
         p1=p1,
         p2=p2,
@@ -113,20 +143,37 @@ def test_templates_of_a_backbone(evaluate, ijb, embedded, tmp_path):
         detector_scores=np.tile([0.5, 0.6, 0.7, 0.8], 8),
         norm_weighting=False,
     )
-    assert printed["results"][0]["eer"] == pytest.approx(report.eer)
+    assert printed["results"][0]["eer"] == pytest.approx(weighted.eer)
+
+    np.save(tmp_path / "saved.npy", arrays["features"])
+    shutil.rmtree(ijb / "loose_crop")
+    _, printed = evaluate("templates", tmp_path / "saved.npy", *options[2:], "--html", page)
+    assert printed["results"][0]["auc"] == pytest.approx(report.auc)
+    assert Page(page).images() == []
 
 
-def test_identification_of_a_backbone(evaluate, ijb, embedded):
+def test_identification_of_a_backbone(evaluate, ijb, embedded, tmp_path):
     model, arrays = embedded
-    _, printed = evaluate("identify", model, "--ijb", ijb, "--fpir", 0.3, "--json")
+    page = tmp_path / "page.html"
+    options = ["--ijb", ijb, "--fpir", 0.3, "--json", "--html", page]
+    _, printed = evaluate("identify", model, *options)
     pooled, ids = pool_templates(**arrays)
     of = dict(zip(ids.tolist(), pooled, strict=True))
     probes = [of[10 * p + 1] for p in range(8)]
+    faces = []
     for result, people in zip(printed["results"], (range(4), range(4, 7)), strict=True):
         gallery = [of[10 * p] for p in people]
         report = identify(gallery, list(people), probes, list(range(8)), [0.3])
         figures = {name: value for name, value in result.items() if name in report.as_dict()}
         assert figures == pytest.approx(report.as_dict())
+        wrong = np.flatnonzero(report.ranks > 1)
+        lead = (report.rival_scores - report.mate_scores)[wrong]
+        for i in wrong[np.argsort(-lead)]:
+            person, rival = (people[rows[i]] for rows in (report.mates, report.rivals))
+            faces += [template_face(ijb, t) for t in (10 * person + 1, 10 * rival, 10 * person)]
+    parsed = Page(page)
+    parsed.assert_loads_nothing()
+    assert_shown(parsed, faces)
     assert [result["gallery"] for result in printed["results"]] == ["gallery 1", "gallery 2"]
 
 
@@ -170,19 +217,24 @@ def test_saved_arrays(evaluate, tmp_path):
 def test_folders_of_people(evaluate, tmp_path):
     onnx_file(tmp_path / "model.onnx", normalises=False)
     rng = np.random.default_rng(0)
-    for folder, people in (("gallery", range(3)), ("probes", range(5))):
-        for name in people:
-            (tmp_path / folder / f"person {name}").mkdir(parents=True)
-            pattern = np.kron(
-                np.random.default_rng(name).integers(30, 220, (4, 4, 3)), np.ones((4, 4, 1))
-            )
-            pixels = (pattern + rng.normal(0, 5, pattern.shape)).clip(0, 255).astype(np.uint8)
-            (tmp_path / folder / f"person {name}" / "1.jpg").write_bytes(encode_jpeg(pixels))
-    options = ["--gallery", tmp_path / "gallery", "--probes", tmp_path / "probes", "--json"]
+    patterns = np.kron(rng.integers(30, 220, (5, 4, 4, 3)), np.ones((1, 4, 4, 1)))
+    gallery, probes = tmp_path / "gallery", tmp_path / "probes"
+    files = [(gallery, person, person) for person in range(3)]
+    # The last one lies in the wrong person's folder.
+    files += [(probes, person, person) for person in range(5)] + [(probes, 0, 1)]
+    for number, (folder, name, shown) in enumerate(files):
+        pixels = patterns[shown] + rng.normal(0, 5, patterns[shown].shape)
+        path = folder / f"person {name}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_jpeg(pixels.clip(0, 255).astype(np.uint8)))
+    page = tmp_path / "page.html"
+    options = ["--gallery", gallery, "--probes", probes, "--json", "--html", page]
     _, printed = evaluate("identify", tmp_path / "model.onnx", *options)
     (figures,) = printed["results"]
-    assert (figures["identities"], figures["mated"], figures["nonmated"]) == (3, 3, 2)
-    assert figures["rank_1"] == 1
+    assert (figures["identities"], figures["mated"], figures["nonmated"]) == (3, 4, 2)
+    assert figures["rank_1"] == 0.75
+    assert_shown(Page(page), patterns[[1, 1, 0]])
+    assert re.search(r"person 1 [01]\.\d{3}, right: person 0 -?0\.\d{3}, rank \d", Page(page).text)
 
 
 @pytest.mark.parametrize(

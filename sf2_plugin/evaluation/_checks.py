@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ids = NDArray[np.int64]
+Pixels = NDArray[np.uint8]
 
 _CHUNK_ROWS = 4096
 

@@ -16,9 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..data.images import pillow
+from ._checks import Pixels
 from .calibration import Calibration
-
-Pixels = NDArray[np.uint8]
 
 
 class Backbone(Protocol):

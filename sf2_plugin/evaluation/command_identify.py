@@ -2,15 +2,18 @@
 
 import argparse
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import FaceFolder, read_face_folder
+from ..data import FaceFolder, decode_image, read_face_folder
+from ._checks import Pixels
 from .command_templates import add_ijb_options, ijb_inputs
 from .identification import FPIR_TARGETS, IdentificationReport, identify
-from .ijb import read_ijb_galleries, read_ijb_images, read_ijb_probes
+from .ijb import IjbSubjects, read_ijb_galleries, read_ijb_images, read_ijb_probes
 from .page import write_page
 from .pages import identification_sections
 from .sources import Model, add_model_options, read_models
@@ -38,64 +41,119 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
+@dataclass
+class People:
+    """Who is enrolled or searched for; how to show a row's face, where images are at hand."""
+
+    embeddings: NDArray
+    ids: NDArray
+    face: Callable[[int], Pixels] | None = None
+
+
+@dataclass
+class SearchResult:
+    """One model's searches in one gallery."""
+
+    model: str
+    gallery_name: str
+    gallery: People
+    probes: People
+    report: IdentificationReport
+
+    @property
+    def has_faces(self) -> bool:
+        return self.gallery.face is not None and self.probes.face is not None
+
+    def faces(self, search: int) -> tuple[Pixels, Pixels, Pixels]:
+        """Of a mated search: the probe, the best other person, the right one."""
+        assert self.gallery.face is not None
+        assert self.probes.face is not None
+        probe, rival, mate = self._rows(search)
+        return self.probes.face(probe), self.gallery.face(rival), self.gallery.face(mate)
+
+    def caption(self, search: int) -> str:
+        _, rival, mate = self._rows(search)
+        ids, report = self.gallery.ids, self.report
+        return (
+            f"{ids[rival]} {report.rival_scores[search]:.3f}, "
+            f"right: {ids[mate]} {report.mate_scores[search]:.3f}, rank {report.ranks[search]}"
+        )
+
+    def _rows(self, search: int) -> tuple[int, int, int]:
+        report = self.report
+        return int(report.mated[search]), int(report.rivals[search]), int(report.mates[search])
+
+
 def run(arguments: argparse.Namespace) -> None:
-    folders = None
     if (arguments.gallery is None) != (arguments.probes is None):
         raise ValueError("--gallery and --probes belong together: give both or none")
     if arguments.gallery and arguments.ijb:
         raise ValueError("--ijb brings its own galleries: leave out --gallery and --probes")
+    folders = None
     if arguments.gallery:
         folders = [read_face_folder(folder) for folder in (arguments.gallery, arguments.probes)]
     models = read_models(arguments)
-    galleries: dict[str, dict[str, IdentificationReport]] = {}
+    results = []
     for model in models:
         if arguments.ijb:
-            reports = _search_ijb(model, arguments)
+            galleries, probes = _ijb_people(model, arguments)
         else:
-            reports = {"gallery": _search(model, folders, arguments)}
-        for gallery, report in reports.items():
-            galleries.setdefault(gallery, {})[model.name] = report
+            gallery, probes = _people(model, folders)
+            galleries = {"gallery": gallery}
+        for name, gallery in galleries.items():
+            report = identify(
+                gallery.embeddings,
+                gallery.ids,
+                probes.embeddings,
+                probes.ids,
+                arguments.fpir or FPIR_TARGETS,
+            )
+            results.append(SearchResult(model.name, name, gallery, probes, report))
+    results.sort(key=lambda result: result.gallery_name)
     if arguments.html:
         title = f"Identification: {', '.join(model.name for model in models)}"
-        write_page(arguments.html, title, identification_sections(galleries))
-    flat = [(name, gallery, r) for gallery, of in galleries.items() for name, r in of.items()]
+        write_page(arguments.html, title, identification_sections(results))
     if arguments.json:
-        results = [{"model": name, "gallery": gallery, **r.as_dict()} for name, gallery, r in flat]
-        print(json.dumps({"results": results}, indent=2))
+        figures = [
+            {"model": result.model, "gallery": result.gallery_name, **result.report.as_dict()}
+            for result in results
+        ]
+        print(json.dumps({"results": figures}, indent=2))
     else:
-        print("\n\n".join(f"{name} on {gallery}\n{report}" for name, gallery, report in flat))
+        print("\n\n".join(f"{r.model} on {r.gallery_name}\n{r.report}" for r in results))
 
 
-def _search(
-    model: Model, folders: list[FaceFolder] | None, arguments: argparse.Namespace
-) -> IdentificationReport:
+def _people(model: Model, folders: list[FaceFolder] | None) -> tuple[People, People]:
+    """The gallery and the probes of saved arrays, or of two folders."""
     if model.is_saved:
         gallery, gallery_ids, probes, probe_ids = (model.array(name) for name in ARRAYS)
-    elif folders is None:
+        return People(gallery, gallery_ids), People(probes, probe_ids)
+    if folders is None:
         raise ValueError("--gallery and --probes, or --ijb: a backbone needs images to embed")
-    else:
-        (gallery, gallery_ids), (probes, probe_ids) = (_embed(model, folder) for folder in folders)
-    targets = arguments.fpir or FPIR_TARGETS
-    return identify(gallery, gallery_ids, probes, probe_ids, targets)
+    first, second = (_embed(model, folder) for folder in folders)
+    return first, second
 
 
-def _embed(model: Model, folder: FaceFolder) -> tuple[NDArray, NDArray]:
+def _embed(model: Model, folder: FaceFolder) -> People:
+    paths = [path for path, _ in folder.samples]
     ids = np.array([folder.class_names[label] for _, label in folder.samples])
-    return model.embed([path for path, _ in folder.samples]), ids
+    return People(model.embed(paths), ids, lambda row: decode_image(paths[row]))
 
 
-def _search_ijb(model: Model, arguments: argparse.Namespace) -> dict[str, IdentificationReport]:
+def _ijb_people(model: Model, arguments: argparse.Namespace) -> tuple[dict[str, People], People]:
+    """Both galleries of IJB by name, and its probes."""
     images = read_ijb_images(arguments.ijb)
     features, ids = pool_templates(**ijb_inputs(model, images, arguments))
-    probes = read_ijb_probes(arguments.ijb)
-    probe_features = features[rows_of(probes.templates, ids, "the probes")]
-    reports = {}
-    for number, gallery in enumerate(read_ijb_galleries(arguments.ijb), start=1):
-        reports[f"gallery {number}"] = identify(
-            features[rows_of(gallery.templates, ids, f"gallery {number}")],
-            gallery.subjects,
-            probe_features,
-            probes.subjects,
-            arguments.fpir or FPIR_TARGETS,
+
+    def people(of: IjbSubjects, name: str) -> People:
+        rows = rows_of(of.templates, ids, name)
+        face = (lambda row: images.face(int(of.templates[row]))) if images.on_disk else None
+        return People(features[rows], of.subjects, face)
+
+    galleries = {
+        name: people(gallery, name)
+        for name, gallery in zip(
+            ("gallery 1", "gallery 2"), read_ijb_galleries(arguments.ijb), strict=True
         )
-    return reports
+    }
+    return galleries, people(read_ijb_probes(arguments.ijb), "the probes")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..cli import count
 from ..data import PairSet, read_pairs
-from ._checks import as_embeddings
+from ._checks import Pixels, as_embeddings
 from .calibration import Calibration, CalibrationReport, calibration_path, evaluate_calibration
 from .page import write_page
 from .pages import pair_sections
@@ -71,6 +71,18 @@ class PairResult:
     """before, perhaps stored, and after the refit; all on the same pairs."""
     calibration_pairs: str = ""
     """Which pairs they are."""
+
+    def faces(self, pair: int) -> tuple[Pixels, Pixels]:
+        assert self.pair_set is not None
+        return self.pair_set.decode(2 * pair), self.pair_set.decode(2 * pair + 1)
+
+    def caption(self, pair: int) -> str:
+        score = self.report.scores[pair : pair + 1]
+        text = f"pair {pair}, score {score[0]:.3f}"
+        if not self.calibrations:
+            return text
+        latest = next(reversed(self.calibrations.values())).calibration
+        return f"{text}, p = {latest.probability(score)[0]:.2f}"
 
     def as_dict(self) -> dict[str, Any]:
         figures: dict[str, Any] = {"model": self.model, "set": self.set, **self.report.as_dict()}

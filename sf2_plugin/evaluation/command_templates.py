@@ -2,9 +2,11 @@
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ._checks import Pixels
 from .ijb import IjbImages, IjbPairs, read_ijb_images, read_ijb_pairs
 from .page import write_page
 from .pages import template_sections
@@ -38,19 +40,49 @@ def add_ijb_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@dataclass
+class TemplateResult:
+    """One model's answers, and the set on disk where it was given."""
+
+    model: str
+    report: TemplateReport
+    images: IjbImages | None
+    pairs: IjbPairs | None
+
+    @property
+    def has_faces(self) -> bool:
+        return self.images is not None and self.images.on_disk
+
+    def faces(self, pair: int) -> tuple[Pixels, Pixels]:
+        assert self.images is not None
+        first, second = self._templates(pair)
+        return self.images.face(first), self.images.face(second)
+
+    def caption(self, pair: int) -> str:
+        first, second = self._templates(pair)
+        return f"templates {first} and {second}, score {self.report.scores[pair]:.3f}"
+
+    def _templates(self, pair: int) -> tuple[int, int]:
+        assert self.pairs is not None
+        return int(self.pairs.p1[pair]), int(self.pairs.p2[pair])
+
+
 def run(arguments: argparse.Namespace) -> None:
     models = read_models(arguments)
     images = read_ijb_images(arguments.ijb) if arguments.ijb else None
     pairs = read_ijb_pairs(arguments.ijb) if arguments.ijb else None
-    reports = {model.name: _evaluate(model, images, pairs, arguments) for model in models}
+    results = [
+        TemplateResult(model.name, _evaluate(model, images, pairs, arguments), images, pairs)
+        for model in models
+    ]
     if arguments.html:
-        title = f"Verification of templates: {', '.join(reports)}"
-        write_page(arguments.html, title, template_sections(reports))
+        title = f"Verification of templates: {', '.join(model.name for model in models)}"
+        write_page(arguments.html, title, template_sections(results))
     if arguments.json:
-        results = [{"model": name, **report.as_dict()} for name, report in reports.items()]
-        print(json.dumps({"results": results}, indent=2))
+        figures = [{"model": result.model, **result.report.as_dict()} for result in results]
+        print(json.dumps({"results": figures}, indent=2))
     else:
-        print("\n\n".join(f"{name}\n{report}" for name, report in reports.items()))
+        print("\n\n".join(f"{result.model}\n{result.report}" for result in results))
 
 
 def _evaluate(

@@ -18,7 +18,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import Bools, Floats, Ids
+from ..data.alignment import align_face
+from ..data.images import decode_image
+from ._checks import Bools, Floats, Ids, Pixels
 
 _GALLERIES = {"ijbb": ("S1", "S2"), "ijbc": ("G1", "G2")}
 
@@ -37,6 +39,17 @@ class IjbImages:
     """(N,)"""
     medias: Ids
     """(N,)"""
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the images are there, and not the meta files alone."""
+        return self.paths[0].is_file()
+
+    def face(self, template: int) -> Pixels:
+        """The template's image of the highest detector score, aligned."""
+        rows = np.flatnonzero(self.templates == template)
+        best = rows[self.detector_scores[rows].argmax()]
+        return align_face(decode_image(self.paths[best]), self.landmarks[best])
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data.atomic import atomic_file
 from ..data.images import encode_jpeg, pillow
+from ._checks import Pixels
 
 _FACE_SIZE = 112
 
@@ -38,11 +38,12 @@ figure { margin: 0; padding: .75rem; border: 1px solid var(--line); border-radiu
 figure svg { display: block; width: 100%; height: auto; max-width: 36rem; margin: 0 auto; }
 svg text { font-family: system-ui, sans-serif !important; }
 figcaption { font-size: .9rem; margin-bottom: .4rem; }
-.faces { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
-.faces figure { padding: .4rem; background: var(--soft); }
-.faces img { width: 50%; aspect-ratio: 1; object-fit: cover; display: inline-block;
-  vertical-align: top; }
-.faces figcaption { text-align: center; font-size: .82rem; margin: .25rem 0 0; }
+.faces { display: flex; flex-wrap: wrap; gap: .75rem; }
+.faces figure { padding: .4rem; background: var(--soft); width: min-content; }
+.faces div { display: flex; }
+.faces img { width: 5rem; height: 5rem; object-fit: cover; }
+.faces figcaption { text-align: center; font-size: .82rem; margin: .25rem 0 0;
+  overflow-wrap: anywhere; }
 """
 
 
@@ -98,17 +99,17 @@ def drawings(captioned: Sequence[tuple[str, str]]) -> str:
     return '<div class="grid">\n' + "\n".join(figures) + "\n</div>"
 
 
-def face_pairs(pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8], str]]) -> str:
-    """Pairs of RGB images (H, W, 3), each with a caption."""
+def face_rows(rows: Sequence[tuple[Sequence[Pixels], str]]) -> str:
+    """Images uint8 (H, W, 3), RGB, that belong side by side, with a caption for each such row."""
     figures = [
-        f"<figure>{_image(first)}{_image(second)}<figcaption>{html.escape(caption)}</figcaption>"
-        "</figure>"
-        for first, second, caption in pairs
+        f"<figure><div>{''.join(map(_image, faces))}</div>"
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        for faces, caption in rows
     ]
     return '<div class="faces">\n' + "\n".join(figures) + "\n</div>"
 
 
-def _image(pixels: NDArray[np.uint8]) -> str:
+def _image(pixels: Pixels) -> str:
     image = pillow().fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((_FACE_SIZE, _FACE_SIZE))
     encoded = base64.b64encode(encode_jpeg(np.asarray(image), quality=88)).decode()

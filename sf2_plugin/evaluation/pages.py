@@ -1,21 +1,23 @@
 """What the page of each protocol shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ._checks import Bools, Floats, Pixels
 from ._text import Figures
 from .drawings import draw_cmc, draw_det, draw_reliability, draw_roc, draw_scores
-from .page import Section, drawings, face_pairs, heading, paragraph, table
+from .page import Section, drawings, face_rows, heading, paragraph, table
+from .roc import Roc, best_threshold
 
 if TYPE_CHECKING:
+    from .command_identify import SearchResult
     from .command_pairs import PairResult
-    from .identification import IdentificationReport
-    from .templates import TemplateReport
+    from .command_templates import TemplateResult
 
 HARDEST = 8
-"""How many false accepts, and false rejects, are shown."""
+"""How many errors of a kind are shown."""
 
 _NAMES = ("AUC", "EER", "TAR", "FAR", "TPIR", "FPIR", "ECE", "Cllr", "DCF")
 _WORDS = {word.lower(): word for word in _NAMES}
@@ -26,39 +28,52 @@ def pair_sections(results: "Sequence[PairResult]") -> list[Section]:
     sections = []
     for name in dict.fromkeys(result.set for result in results):
         same_set = {result.model: result for result in results if result.set == name}
-        rocs = {model: result.report.roc for model, result in same_set.items()}
-        pictures = [
-            ("ROC: true accepts over false accepts, logarithmic", draw_roc(rocs)),
-            ("DET: false rejects over false accepts, normal deviates", draw_det(rocs)),
-        ]
-        for model, result in same_set.items():
-            threshold = float(result.report.thresholds.mean())
-            pictures.append((f"Scores of {model}", draw_scores(result.report.roc, threshold)))
+        thresholds = {m: float(result.report.thresholds.mean()) for m, result in same_set.items()}
         body = figures_table({m: result.report.as_dict() for m, result in same_set.items()})
-        sections.append(Section(name, body + drawings(pictures)))
+        body += _curves({m: result.report.roc for m, result in same_set.items()}, thresholds)
+        sections.append(Section(name, body))
         sections += [_calibration(r) for r in same_set.values() if r.calibrations]
-        sections += [_errors(result) for result in same_set.values() if result.pair_set]
+        sections += [
+            _verification_errors(
+                f"{model} on {name}",
+                result.report.scores,
+                result.report.issame,
+                thresholds[model],
+                result.faces,
+                result.caption,
+            )
+            for model, result in same_set.items()
+            if result.pair_set
+        ]
     return sections
 
 
-def template_sections(reports: "Mapping[str, TemplateReport]") -> list[Section]:
-    """One section that compares the models."""
-    rocs = {model: report.roc for model, report in reports.items()}
-    pictures = [
-        ("ROC: true accepts over false accepts, logarithmic", draw_roc(rocs)),
-        ("DET: false rejects over false accepts, normal deviates", draw_det(rocs)),
+def template_sections(results: "Sequence[TemplateResult]") -> list[Section]:
+    """A section that compares the models, then each model's errors."""
+    rocs = {result.model: result.report.roc for result in results}
+    thresholds = {model: best_threshold([roc]) for model, roc in rocs.items()}
+    body = figures_table({result.model: result.report.as_dict() for result in results})
+    sections = [Section("Templates", body + _curves(rocs, thresholds))]
+    return sections + [
+        _verification_errors(
+            result.model,
+            result.report.scores,
+            result.report.issame,
+            thresholds[result.model],
+            result.faces,
+            result.caption,
+        )
+        for result in results
+        if result.has_faces
     ]
-    pictures += [(f"Scores of {model}", draw_scores(roc)) for model, roc in rocs.items()]
-    body = figures_table({model: report.as_dict() for model, report in reports.items()})
-    return [Section("Templates", body + drawings(pictures))]
 
 
-def identification_sections(
-    galleries: "Mapping[str, Mapping[str, IdentificationReport]]",
-) -> list[Section]:
-    """A section a gallery, which compares the models; reports by gallery, then by model."""
+def identification_sections(results: "Sequence[SearchResult]") -> list[Section]:
+    """A section a gallery, which compares the models, then each model's errors."""
     sections = []
-    for gallery, reports in galleries.items():
+    for name in dict.fromkeys(result.gallery_name for result in results):
+        same_gallery = [result for result in results if result.gallery_name == name]
+        reports = {result.model: result.report for result in same_gallery}
         pictures = [("CMC: the right person among the best of so many", draw_cmc(reports))]
         rocs = {model: report.roc for model, report in reports.items() if report.roc}
         if rocs:
@@ -66,8 +81,20 @@ def identification_sections(
             caption = "Open set: mates found over strangers mistaken, logarithmic"
             pictures.append((caption, draw_roc(rocs, *rates)))
         body = figures_table({model: report.as_dict() for model, report in reports.items()})
-        sections.append(Section(gallery, body + drawings(pictures)))
+        sections.append(Section(name, body + drawings(pictures)))
+        sections += [_misidentifications(result) for result in same_gallery if result.has_faces]
     return sections
+
+
+def _curves(rocs: Mapping[str, Roc], thresholds: Mapping[str, float]) -> str:
+    """ROC and DET of all models, and each one's scores."""
+    pictures = [
+        ("ROC: true accepts over false accepts, logarithmic", draw_roc(rocs)),
+        ("DET: false rejects over false accepts, normal deviates", draw_det(rocs)),
+    ]
+    for model, roc in rocs.items():
+        pictures.append((f"Scores of {model}", draw_scores(roc, thresholds[model])))
+    return drawings(pictures)
 
 
 def figures_table(columns: Mapping[str, Figures]) -> str:
@@ -104,35 +131,38 @@ def _calibration(result: "PairResult") -> Section:
     return Section(f"{result.model} on {result.set}: calibration", "\n".join(body))
 
 
-def _errors(result: "PairResult") -> Section:
-    report, pair_set = result.report, result.pair_set
-    assert pair_set is not None
-    threshold = float(report.thresholds.mean())
-    accepted = report.scores >= threshold
-    parts = []
-    for title, wrong, sign in (
-        ("Different people, accepted", accepted & ~report.issame, -1),
-        ("One person, rejected", ~accepted & report.issame, 1),
-    ):
-        found = np.flatnonzero(wrong)
-        worst = found[np.argsort(sign * report.scores[found], kind="stable")][:HARDEST]
-        parts.append(heading(f"{title}: {len(found)}, the hardest {len(worst)}"))
-        parts.append(
-            face_pairs(
-                [
-                    (pair_set.decode(2 * i), pair_set.decode(2 * i + 1), _caption(result, i))
-                    for i in worst
-                ]
-            )
-        )
-    title = f"{result.model} on {result.set}: hardest errors at threshold {threshold:.4f}"
-    return Section(title, "\n".join(parts))
+def _verification_errors(
+    name: str,
+    scores: Floats,
+    issame: Bools,
+    threshold: float,
+    faces: Callable[[int], Sequence[Pixels]],
+    caption: Callable[[int], str],
+) -> Section:
+    accepted = scores >= threshold
+    body = _hardest("Different people, accepted", accepted & ~issame, scores, faces, caption)
+    body += _hardest("One person, rejected", ~accepted & issame, -scores, faces, caption)
+    return Section(f"{name}: hardest errors at threshold {threshold:.4f}", body)
 
 
-def _caption(result: "PairResult", pair: int) -> str:
-    text = f"pair {pair}, score {result.report.scores[pair]:.3f}"
-    latest = next(reversed(result.calibrations.values()), None)
-    if latest is None:
-        return text
-    probability = latest.calibration.probability(result.report.scores[pair : pair + 1])
-    return f"{text}, p = {probability[0]:.2f}"
+def _misidentifications(result: "SearchResult") -> Section:
+    report = result.report
+    lead = report.rival_scores - report.mate_scores
+    body = paragraph("Who was searched for, whom the model found, and the right one.")
+    title = "Another person found"
+    body += _hardest(title, report.ranks > 1, lead, result.faces, result.caption)
+    return Section(f"{result.model} on {result.gallery_name}: hardest errors", body)
+
+
+def _hardest(
+    title: str,
+    wrong: Bools,
+    hardness: Floats,
+    faces: Callable[[int], Sequence[Pixels]],
+    caption: Callable[[int], str],
+) -> str:
+    """The hardest of the errors `wrong` (N,): the faces and the caption of each."""
+    found = np.flatnonzero(wrong)
+    worst = found[np.argsort(-hardness[found], kind="stable")][:HARDEST].tolist()
+    rows = face_rows([(faces(i), caption(i)) for i in worst])
+    return heading(f"{title}: {len(found)}, the hardest {len(worst)}") + "\n" + rows
