@@ -18,7 +18,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ GENUINE, PAIRS = 19_557, 15_658_489
 FEWER_PAIRS = 1_000_000
 SEARCHES, ENROLLED = 20_000, 3_500
 PAIR_DIMENSIONS = 128
+FEW_FACES, MANY_FACES = 2_000, 20_000
 
 Result = dict[str, Any]
 
@@ -177,6 +178,39 @@ def identify(folder: Path) -> Result:
     return {"seconds": time.perf_counter() - started, "rank_1": report.rank_accuracy(1)}
 
 
+def make_faces(folder: Path) -> Result:
+    from sf2_plugin.data import encode_jpeg
+
+    rng = np.random.default_rng(3)
+    for i in range(MANY_FACES):
+        coarse = rng.integers(0, 255, (14, 14, 3), dtype=np.uint8)
+        (folder / f"{i}.jpg").write_bytes(encode_jpeg(coarse.repeat(8, axis=0).repeat(8, axis=1)))
+    return {}
+
+
+class Projection:
+    """A backbone that costs next to nothing, so that what is around it shows."""
+
+    settings = "projection"
+    calibration = None
+
+    def __init__(self) -> None:
+        self.weight = _directions(np.random.default_rng(4), 14 * 14 * 3)
+
+    def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack([face[::8, ::8].ravel() for face in faces]) @ self.weight
+
+
+def embed(folder: Path, faces: int) -> Result:
+    from sf2_plugin.evaluation.embedding import embed_images
+
+    paths = [folder / f"{i}.jpg" for i in range(faces)]
+    started = time.perf_counter()
+    embeddings = embed_images(Projection(), paths)
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "embeddings_gib": embeddings.nbytes / 2**30}
+
+
 def _directions(rng: np.random.Generator, count: int, dimensions: int = DIMENSIONS) -> np.ndarray:
     values = rng.standard_normal((count, dimensions), dtype=np.float32)
     return values / np.linalg.norm(values, axis=1, keepdims=True)
@@ -243,6 +277,9 @@ def main() -> None:
         if host:
             measure("arcface_torch, same pairs", arcface_pairs, folder, host)
         measure("1:N, 20,000 in 3,500", identify, folder)
+        run(make_faces, folder)
+        for faces in (FEW_FACES, MANY_FACES):
+            measure(f"embedding, {faces:,} faces", embed, folder, faces)
 
     ratios = {}
     if host:
