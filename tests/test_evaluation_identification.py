@@ -48,7 +48,9 @@ def test_ranks_and_open_set_rates_are_those_of_single_searches(monkeypatch, seed
     monkeypatch.setattr(module, "CHUNK_ROWS", 17)
     searches = made_up_searches(seed)
     report = identify(*searches, fpir_targets=(0.03, 0.2))
-    (mated, ranks, mates, mate_scores, rivals, rival_scores), nonmates = searched_by_loops(*searches)
+    (mated, ranks, mates, mate_scores, rivals, rival_scores), nonmates = searched_by_loops(
+        *searches
+    )
     assert len(set(ranks)) > 3
     np.testing.assert_array_equal(report.mated, mated)
     np.testing.assert_array_equal(report.ranks, ranks)
