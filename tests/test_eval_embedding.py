@@ -1,6 +1,9 @@
 """Embedding extraction: batches, flip test, the cache, and backbones from files."""
 
 import io
+import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -82,22 +85,32 @@ def test_what_is_cached_is_not_embedded_again(images, tmp_path):
         assert other.batches
 
 
-@pytest.mark.usefixtures("small_parts")
-def test_an_interrupted_run_goes_on_where_it_stopped(images, tmp_path):
-    class Interrupted(Means):
-        def embed(self, faces):
-            if len(self.batches) == 6:
-                raise KeyboardInterrupt
-            return super().embed(faces)
+class Killed(Means):
+    """Dies as by the kernel's hand, in the middle of the second part."""
 
-    options = dict(batch_size=4, cache=tmp_path, model_digest="a")
-    with pytest.raises(KeyboardInterrupt):
-        embed_images(Interrupted(), images, **options)
+    def embed(self, faces):
+        if len(self.batches) == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().embed(faces)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_killed_run_goes_on_where_it_stopped(images, tmp_path):
+    whole, killed = (dict(batch_size=4, cache=tmp_path / n, model_digest="a") for n in "wk")
+    process = multiprocessing.get_context("fork").Process(
+        target=embed_images, args=(Killed(), images), kwargs=killed
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     rest, seen = Means(), []
-    embedded = embed_images(rest, images, progress=lambda *at: seen.append(at), **options)
+    embedded = embed_images(rest, images, progress=lambda *at: seen.append(at), **killed)
     assert sum(rest.batches) == 46 - 16  # the first part was kept
     assert seen == [(8, 23), (16, 23), (23, 23)]
-    np.testing.assert_array_equal(embedded, embed_images(Means(), images, batch_size=4))
+    assert embedded.tobytes() == embed_images(Means(), images, **whole).tobytes()
+    files = [{path.name: path.read_bytes() for path in (tmp_path / n).iterdir()} for n in "wk"]
+    assert files[0] == files[1]
 
 
 @pytest.mark.usefixtures("small_parts")
