@@ -16,7 +16,6 @@ from sf2_plugin.data import decode_image, encode_jpeg
 from sf2_plugin.data.alignment import TEMPLATE, align_face
 from sf2_plugin.evaluation import identify, pool_templates, verify_templates
 from sf2_plugin.evaluation.backbones import open_backbone
-from sf2_plugin.evaluation.roc import best_threshold
 
 from .onnx_models import onnx_file
 from .test_eval_page import Page
@@ -123,8 +122,7 @@ def test_templates_of_a_backbone(evaluate, ijb, embedded, tmp_path):
     assert parsed.tags.count("svg") == 3
     assert f"{report.auc:.5f}" in parsed.text
 
-    threshold = best_threshold([report.roc])
-    accepted = report.scores >= threshold
+    accepted = report.scores >= report.roc.eer_threshold
     expected = []
     for wrong, order in ((accepted & (labels == 0), -1), (~accepted & (labels == 1), 1)):
         found = np.flatnonzero(wrong)

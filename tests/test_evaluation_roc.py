@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sf2_plugin.evaluation import roc_curve
@@ -67,7 +67,13 @@ def test_eer_is_where_the_curve_crosses_the_diagonal(pairs):
         before, after = far - (1 - tar), next_far - (1 - next_tar)
         if before < 0 <= after:
             crossing = far + (next_far - far) * -before / (after - before)
-    assert roc_curve(scores, issame).eer == pytest.approx(crossing, abs=1e-12)
+    roc = roc_curve(scores, issame)
+    assert roc.eer == pytest.approx(crossing, abs=1e-12)
+    at = roc.thresholds.tolist().index(roc.eer_threshold)
+    balance = [sum(rates(scores, issame, t)) for t in roc.thresholds]
+    assert balance[at] >= 1 - 1e-12
+    assert balance[at - 1] < 1 - 1e-12
+    assert np.isfinite(roc.eer_threshold)
 
 
 @given(scored_pairs(), st.sampled_from([0.03, 0.1, 0.25, 0.5, 0.9]))
@@ -109,6 +115,13 @@ def test_huge_and_neighbouring_scores_keep_a_finite_threshold_between_them():
     assert best_threshold([roc_curve([1.0, one], [False, True])]) == one
 
 
+TIED = (
+    ([0, 0, 0, 0, 0, -1, -1, 0, 0], [1, 0, 0, 0, 0, 0, 0, 1, 1]),
+    ([0, 0, 0, -1, -1, -1, 0, 0, -1], [1, 0, 0, 0, 0, 0, 1, 1, 0]),
+)
+
+
+@example(*((np.array(scores, float), np.array(issame, bool)) for scores, issame in TIED))
 @given(scored_pairs(), scored_pairs())
 def test_best_threshold_is_the_strictest_of_the_best_over_all_sets(first, second):
     for sets in ([first], [first, second]):

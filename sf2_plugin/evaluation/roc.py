@@ -83,9 +83,22 @@ class Roc:
     def eer(self) -> float:
         """Where FAR and the share of genuine pairs refused are equal, on the curve's line."""
         gap = self.far - (1 - self.tar)
-        i = int(np.argmax(gap >= 0))
+        i = self._eer_corner
         share = -gap[i - 1] / (gap[i] - gap[i - 1])
         return float(self.far[i - 1] + share * (self.far[i] - self.far[i - 1]))
+
+    @property
+    def eer_threshold(self) -> float:
+        """Of the corners, the strictest whose FAR is not below the share of genuine refused."""
+        return float(self.thresholds[self._eer_corner])
+
+    @cached_property
+    def _eer_corner(self) -> int:
+        _, false_accepts, true_accepts = self._vertices
+        refused = len(self.genuine) - true_accepts
+        # Whole numbers: 1 / 3 is below 1 - 2 / 3.
+        above = false_accepts * len(self.genuine) >= refused * len(self.impostor)
+        return int(np.argmax(above))
 
     def rates(self, threshold: float) -> tuple[float, float]:
         """(FAR, TAR) at one threshold."""
@@ -151,7 +164,9 @@ def best_threshold(rocs: Sequence[Roc]) -> float:
     """
     candidates = np.append(np.unique(np.concatenate([roc.genuine for roc in rocs])), np.inf)
     accuracy = np.mean([_accuracy(roc, candidates) for roc in rocs], axis=0)
-    upper = candidates[len(candidates) - 1 - int(np.argmax(accuracy[::-1]))]
+    # Means over sets that are equal may differ in their last bits.
+    best = accuracy >= accuracy.max() - 4 * np.finfo(float).eps
+    upper = candidates[np.flatnonzero(best)[-1]]
     below = [
         part[: np.searchsorted(part, upper, "left")][-1:] for roc in rocs for part in roc._parts
     ]
