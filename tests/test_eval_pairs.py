@@ -100,6 +100,12 @@ def test_calibration_before_and_after_on_pairs_not_refitted_on(evaluate, saved):
     assert all(f"- {name}\n" in text for name in ("before", "stored", "after"))
 
 
+def test_a_page_that_cannot_be_written_is_refused_at_once(saved, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["eval", "pairs", str(saved[0]), "--html", str(tmp_path / "none" / "page.html")])
+    assert f"--html: there is no folder {tmp_path / 'none'}" in capsys.readouterr().err
+
+
 def test_bad_input(evaluate, saved, tmp_path):
     path, embeddings, _ = saved
     cases = {

@@ -37,7 +37,17 @@ def add_model_options(parser: argparse.ArgumentParser, saved: str) -> None:
     embedding.add_argument("--no-cache", action="store_true", help="embed everything anew")
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="print the figures as JSON")
-    output.add_argument("--html", type=Path, metavar="FILE", help="write a page that holds it all")
+    output.add_argument(
+        "--html", type=_page_path, metavar="FILE", help="write a page that holds it all"
+    )
+
+
+def _page_path(text: str) -> Path:
+    """Argument type: refused before the work, not after it."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    return path
 
 
 @dataclass(frozen=True)
@@ -61,8 +71,11 @@ class Model:
                 return {"embeddings": content}
             with content:
                 return {name: content[name] for name in content.files}
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{self.path} cannot be read as saved arrays: {error}") from None
+        except (ValueError, EOFError, zipfile.BadZipFile):
+            raise ValueError(
+                f"{self.path} cannot be read as saved arrays: a whole .npy or .npz file of numbers "
+                "or text is wanted, without Python objects"
+            ) from None
 
     def array(self, name: str) -> NDArray:
         """One saved array; a ValueError that names those there are."""
