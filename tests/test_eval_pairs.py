@@ -295,10 +295,11 @@ def test_a_checkpoint_runs_no_code(trained, tmp_path, evaluate):
     evil = {
         "more than `name = value`": config + "\nimport os",
         "no literal": config + "\nx = open('executed', 'w')",
-        "is an import path": config + f"\ntest_dataloader = dict(dataset=dict(pipeline=[{popen}]))",
-        "import path, not a registered": config + f"\nmodel = dict(backbone={popen})",
+        "'subprocess.Popen' is not": config
+        + f"\ntest_dataloader = dict(dataset=dict(pipeline=[{popen}]))",
+        "import paths are refused": config + f"\nmodel = dict(backbone={popen})",
         "no test_pipeline": config.replace("test_dataloader", "another"),
-        "cannot be built": config.replace("ResNet_CIFAR", "NoSuchNetwork"),
+        "is not a registered name": config.replace("ResNet_CIFAR", "NoSuchNetwork"),
         "does not fit its own config": config.replace("base_channels=4", "base_channels=8"),
     }
     path = tmp_path / "evil.pth"

@@ -15,6 +15,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
+from sf2_plugin.integrations.mmpretrain.backbone import MMPretrainBackbone
 
 from sf2_plugin import SphereFace2
 
@@ -243,3 +244,32 @@ def test_shipped_configs_differ_in_the_head_type_alone():
     assert configs[0]["model"]["head"].pop("type") == "ArcFaceClsHead"
     assert configs[1]["model"]["head"].pop("type") == "SphereFace2ClsHead"
     assert configs[0] == configs[1]
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (dict(type="mmengine.load", file="evil"), "type 'mmengine.load' is not a registered name"),
+        (dict(type="sf2_evil"), "type 'sf2_evil' is not a registered name"),
+        (dict(type="mmpretrain.sf2_evil.ResNet"), "is not a registered name"),
+        (dict(type=["sf2_evil"]), r"type \['sf2_evil'\] is not a registered name"),
+        (dict(type="ResNet", depth=18, norm_cfg=[(dict(type="os.abort"),)]), "'os.abort' is not"),
+        (dict(type="ResNet", depth=18, _scope_="sf2_evil"), "scope 'sf2_evil' is none of"),
+        (dict(type="LinearClsHead", trust_remote_code=True), "trust_remote_code is refused"),
+        # Registered, and not as a part of a model.
+        (dict(type="Runner"), "its model cannot be built"),
+        (dict(type="mmengine.Runner"), "its model cannot be built"),
+    ],
+)
+def test_a_checkpoints_config_imports_nothing(tmp_path, monkeypatch, part, message):
+    (tmp_path / "sf2_evil").mkdir()
+    for name in ("__init__", "registry"):
+        (tmp_path / "sf2_evil" / f"{name}.py").write_text("raise SystemExit")
+    (tmp_path / "Runner.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = f"""model = dict(type="ImageClassifier", backbone={part!r})
+test_pipeline = [dict(type="PackInputs")]
+"""
+    torch.save({"meta": {"cfg": config}, "state_dict": {}}, tmp_path / "evil.pth")
+    with pytest.raises(ValueError, match=message):
+        MMPretrainBackbone(tmp_path / "evil.pth")

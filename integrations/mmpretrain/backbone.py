@@ -1,19 +1,22 @@
 """A backbone from a checkpoint of MMPretrain alone: its weights, and the config inside it.
 
 The config is Python text. It is read as data: names given literals, `dict(...)`, lists; a
-statement of any other kind is refused, and so is a type that is looked up by its import path.
+statement of any other kind is refused, and so is a type that is not registered already.
 """
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import mmengine.registry.registry
+import mmpretrain.registry
 import numpy as np
 import torch
 from mmengine.dataset import Compose
-from mmengine.registry import init_default_scope
-from mmpretrain.registry import MODELS
+from mmengine.registry import Registry, init_default_scope
+from mmpretrain.registry import MODELS, TRANSFORMS
 from numpy.typing import NDArray
 
 from sf2_plugin import SphereFace2
@@ -51,15 +54,16 @@ class MMPretrainBackbone:
             config = read_config(text)
             model = dict(config["model"])
             pipeline = without_loaders(_test_pipeline(config))
-            refuse_import_paths([model, config.get("data_preprocessor"), pipeline])
+            refuse_unregistered([model, config.get("data_preprocessor"), pipeline])
         except (KeyError, TypeError, ValueError, SyntaxError) as error:
             raise ValueError(f"{path}: its config cannot be used: {error}") from None
         init_default_scope("mmpretrain")
         if config.get("data_preprocessor") is not None:
             model.setdefault("data_preprocessor", config["data_preprocessor"])
         try:
-            self.model = MODELS.build(model)
-            self.pipeline = Compose(pipeline)
+            with without_imports():
+                self.model = MODELS.build(model)
+                self.pipeline = Compose(pipeline)
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{path}: its model cannot be built: {error}") from None
         self._load(path, checkpoint["state_dict"])
@@ -119,19 +123,51 @@ def _literal(node: ast.expr) -> Any:
     raise ValueError(f"line {node.lineno} holds {ast.unparse(node)[:80]!r}, which is no literal")
 
 
-def refuse_import_paths(part: Any) -> None:
-    """MMEngine imports whatever a dotted `type` names, and calls it with the config's arguments."""
+def refuse_unregistered(part: Any) -> None:
+    """Every `type`, however deep, is a name that is registered; MMEngine would import another.
+
+    Raises:
+        ValueError: an import path, another scope's registry, or trust in remote code.
+    """
     if isinstance(part, dict):
-        kind = part.get("type")
-        if isinstance(kind, str) and "." in kind and kind.partition(".")[0] not in SCOPES:
-            raise ValueError(f"type {kind!r} is an import path, not a registered name")
-        if isinstance(kind, str) and kind.count(".") > 1:
-            raise ValueError(f"type {kind!r} is an import path, not a registered name")
+        if "type" in part:
+            _check_registered(part["type"])
+        if part.get("_scope_", "mmpretrain") not in SCOPES:
+            raise ValueError(f"scope {part['_scope_']!r} is none of {', '.join(SCOPES)}")
         if part.get("trust_remote_code"):
             raise ValueError("trust_remote_code is refused")
     if isinstance(part, (dict, list, tuple)):
         for value in part.values() if isinstance(part, dict) else part:
-            refuse_import_paths(value)
+            refuse_unregistered(value)
+
+
+def _check_registered(name: Any) -> None:
+    scope, _, bare = name.rpartition(".") if isinstance(name, str) else ("", "", None)
+    registries = [each for each in _registries() if scope in ("", each.scope)]
+    if not any(bare in each.module_dict for each in registries):
+        raise ValueError(f"type {name!r} is not a registered name; import paths are refused")
+
+
+def _registries() -> Iterator[Registry]:
+    for registry in (MODELS, TRANSFORMS):  # Whose names are registered when they are first used.
+        registry.import_from_location()
+    for part in (mmengine.registry, mmpretrain.registry):
+        yield from (each for each in vars(part).values() if isinstance(each, Registry))
+
+
+@contextmanager
+def without_imports() -> Iterator[None]:
+    """While it lasts, a name that a registry lacks is an error, and nothing is imported for it."""
+    import_by_path = mmengine.registry.registry.get_object_from_string
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name!r} is not registered")  # MMEngine puts its own words to it.
+
+    mmengine.registry.registry.get_object_from_string = refuse
+    try:
+        yield
+    finally:
+        mmengine.registry.registry.get_object_from_string = import_by_path
 
 
 def _test_pipeline(config: dict[str, Any]) -> list[Any]:
