@@ -14,7 +14,7 @@ pytest.importorskip("PIL", reason='needs pip install "sf2-plugin[eval]"')
 from sf2_plugin import cli
 from sf2_plugin.data import decode_image, encode_jpeg, write_pair_bin
 from sf2_plugin.evaluation import verify_pairs
-from sf2_plugin.evaluation.drawings import draw_det, draw_roc, draw_scores
+from sf2_plugin.evaluation.drawings import draw_det, draw_roc, draw_scores, svg
 from sf2_plugin.evaluation.page import Section, face_rows, paragraph, table, write_page
 
 VOID = {"meta", "img", "link", "br", "input", "hr"}
@@ -127,8 +127,8 @@ def test_the_page_shows_the_hardest_errors(pair_page):
 def test_the_same_figures_make_the_same_page(pair_page, tmp_path):
     roc = pair_page[1].roc
     for draw in (draw_roc, draw_det):
-        assert draw({"one": roc}) == draw({"one": roc})
-    assert draw_scores(roc, 0.5) == draw_scores(roc, 0.5)
+        assert svg(draw({"one": roc})) == svg(draw({"one": roc}))
+    assert svg(draw_scores(roc, 0.5)) == svg(draw_scores(roc, 0.5))
 
 
 def test_text_is_escaped_everywhere(tmp_path):
@@ -146,6 +146,6 @@ def test_curves_without_errors_can_be_drawn():
     east, north = [1.0, 0.0], [0.0, 1.0]
     report = verify_pairs([east, east, east, north] * 2, [True, False] * 2, folds=2)
     assert report.auc == 1
-    for svg in (draw_roc({"a": report.roc}), draw_det({"a": report.roc}), draw_scores(report.roc)):
-        assert svg.startswith("<svg")
-        assert "nan" not in svg
+    for draw in (draw_roc({"a": report.roc}), draw_det({"a": report.roc}), draw_scores(report.roc)):
+        assert svg(draw).startswith("<svg")
+        assert "nan" not in svg(draw)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from sf2_plugin.evaluation import roc_curve, verify_scores
-from sf2_plugin.evaluation.plots import plot_roc, plot_scores, thin
+from sf2_plugin.evaluation.drawings import thin
+from sf2_plugin.evaluation.plots import plot_roc, plot_scores
 
 pytest.importorskip("matplotlib")
 
@@ -75,7 +76,7 @@ def test_plotting_neither_needs_nor_picks_a_display(tmp_path, monkeypatch):
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r'pip install "sf2-plugin\[eval\]"'):
         plot_scores(made_up_report(), tmp_path / "scores.png")
 

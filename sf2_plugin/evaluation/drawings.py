@@ -1,29 +1,35 @@
-"""Curves as SVG for a page: lines in colours of their own, all else in the page's text colour."""
+"""Curves and histograms, as SVG for a page or as a PNG file. Needs matplotlib, and no display."""
 
 import io
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from ..data.atomic import atomic_file
 from .calibration import CalibrationReport
 from .identification import IdentificationReport
-from .plots import thin
 from .roc import Roc
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Drawing = Callable[["Axes"], None]
+"""What draws on a pair of axes: `svg` and `write_png` make a picture of it."""
 
 #: Told apart by colour-blind readers too, on white and on black.
 COLOURS = ("#2f81d6", "#e0701a", "#12a07a", "#a35bd0", "#d64560", "#a98600")
 _TEXT = "#010203"  # Stands for the page's text colour, which matplotlib has no name for.
+_MOST_POINTS = 4000
 _DET_TICKS = (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.8)
 
 
 def draw_roc(
     curves: Mapping[str, Roc], far: str = "False accept rate", tar: str = "True accept rate"
-) -> str:
+) -> Drawing:
     """TAR over log FAR, from one impostor pair on."""
 
     def draw(axes: "Axes") -> None:
@@ -36,10 +42,10 @@ def draw_roc(
         axes.xaxis.set_minor_formatter("")
         axes.legend()
 
-    return _svg(draw)
+    return draw
 
 
-def draw_det(curves: Mapping[str, Roc]) -> str:
+def draw_det(curves: Mapping[str, Roc]) -> Drawing:
     """False rejects over false accepts, both on a scale where normal scores make straight lines."""
 
     def draw(axes: "Axes") -> None:
@@ -56,16 +62,16 @@ def draw_det(curves: Mapping[str, Roc]) -> str:
         axes.set(xlim=limits, ylim=limits, xlabel="False accept rate", ylabel="False reject rate")
         axes.legend()
 
-    return _svg(draw)
+    return draw
 
 
-def draw_scores(roc: Roc, threshold: float | None = None) -> str:
+def draw_scores(roc: Roc, threshold: float | None = None) -> Drawing:
     """Histograms of genuine and impostor scores, each of area 1."""
 
     def draw(axes: "Axes") -> None:
-        low = min(roc.genuine[0], roc.impostor[0])
-        high = max(roc.genuine[-1], roc.impostor[-1])
-        edges = np.linspace(low, high if high > low else low + 1e-6, 61)
+        # Equal scores too have a histogram: a collapsed backbone is worth seeing.
+        ends = [min(roc.genuine[0], roc.impostor[0]), max(roc.genuine[-1], roc.impostor[-1])]
+        edges = np.histogram_bin_edges(ends, 60)
         for name, scores, colour in (
             ("impostor", roc.impostor, COLOURS[1]),
             ("genuine", roc.genuine, COLOURS[0]),
@@ -78,10 +84,10 @@ def draw_scores(roc: Roc, threshold: float | None = None) -> str:
         axes.set(xlabel="Score", ylabel="Density")
         axes.legend()
 
-    return _svg(draw)
+    return draw
 
 
-def draw_cmc(reports: Mapping[str, IdentificationReport], ranks: int = 50) -> str:
+def draw_cmc(reports: Mapping[str, IdentificationReport], ranks: int = 50) -> Drawing:
     """The share of mated searches with the right person among the best 1, 2 ... ranks."""
 
     def draw(axes: "Axes") -> None:
@@ -93,10 +99,10 @@ def draw_cmc(reports: Mapping[str, IdentificationReport], ranks: int = 50) -> st
         axes.xaxis.set_minor_formatter("")
         axes.legend()
 
-    return _svg(draw)
+    return draw
 
 
-def draw_reliability(reports: Mapping[str, CalibrationReport]) -> str:
+def draw_reliability(reports: Mapping[str, CalibrationReport]) -> Drawing:
     """The share of genuine pairs over the predicted probability; the diagonal is honest."""
 
     def draw(axes: "Axes") -> None:
@@ -108,7 +114,19 @@ def draw_reliability(reports: Mapping[str, CalibrationReport]) -> str:
         axes.set(xlabel="Predicted probability of one person", ylabel="Share that is one person")
         axes.legend()
 
-    return _svg(draw)
+    return draw
+
+
+def thin(far: np.ndarray) -> np.ndarray:
+    """Which points of a long curve to draw: all of a short one, evenly spread in log FAR else."""
+    if len(far) <= _MOST_POINTS:
+        return np.arange(len(far))
+    grid = np.geomspace(far[far > 0][0], 1, _MOST_POINTS)
+    return np.unique(
+        np.concatenate([np.searchsorted(far, grid, side) for side in ("left", "right")]).clip(
+            0, len(far) - 1
+        )
+    )
 
 
 def _plain(value: float, _: object) -> str:
@@ -119,12 +137,36 @@ def _probit(share: np.ndarray) -> np.ndarray:
     return torch.special.ndtri(torch.from_numpy(share)).clamp(-6, 6).numpy()
 
 
-def _svg(draw: "Callable[[Axes], None]") -> str:
+def svg(draw: Drawing) -> str:
+    """An `<svg>` element: lines in colours of their own, all else in the page's text colour."""
+    content = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with _style():
+        _figure(draw).savefig(content, format="svg", transparent=True, metadata=nothing)
+    text = content.getvalue()
+    return text[text.index("<svg") :].replace(_TEXT, "currentColor")
+
+
+def write_png(draw: Drawing, path: str | os.PathLike[str]) -> None:
+    """Write a PNG file; it appears whole or not at all."""
+    with _style(), atomic_file(os.fspath(path)) as file:
+        _figure(draw).savefig(file, format="png", dpi=150)
+
+
+def _figure(draw: Drawing) -> "Figure":
+    # Not pyplot: it keeps figures alive and picks a backend for the whole process.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 4), layout="constrained")
+    draw(figure.add_subplot())
+    return figure
+
+
+def _style() -> Any:
     try:
         import matplotlib
-        from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('a page needs matplotlib: pip install "sf2-plugin[eval]"') from error
+        raise ImportError('drawings need matplotlib: pip install "sf2-plugin[eval]"') from error
     style: Any = {
         "axes.prop_cycle": f"cycler(color={list(COLOURS)})",
         "axes.grid": True,
@@ -140,11 +182,4 @@ def _svg(draw: "Callable[[Axes], None]") -> str:
     }
     for part in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"):
         style[part] = _TEXT
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(5.2, 4), layout="constrained")
-        draw(figure.add_subplot())
-        content = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(content, format="svg", transparent=True, metadata=nothing)
-    text = content.getvalue()
-    return text[text.index("<svg") :].replace(_TEXT, "currentColor")
+    return matplotlib.rc_context(style)

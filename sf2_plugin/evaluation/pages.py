@@ -7,7 +7,7 @@ import numpy as np
 
 from ._checks import Bools, Floats, Pixels
 from ._text import Figures
-from .drawings import draw_cmc, draw_det, draw_reliability, draw_roc, draw_scores
+from .drawings import draw_cmc, draw_det, draw_reliability, draw_roc, draw_scores, svg
 from .page import Section, drawings, face_rows, heading, paragraph, table
 from .roc import Roc
 
@@ -78,12 +78,12 @@ def identification_sections(results: "Sequence[SearchResult]") -> list[Section]:
     for name in dict.fromkeys(result.gallery_name for result in results):
         same_gallery = [result for result in results if result.gallery_name == name]
         reports = {result.model: result.report for result in same_gallery}
-        pictures = [("CMC: the right person among the best of so many", draw_cmc(reports))]
+        pictures = [("CMC: the right person among the best of so many", svg(draw_cmc(reports)))]
         rocs = {model: report.roc for model, report in reports.items() if report.roc}
         if rocs:
             rates = ("False positive identification rate", "True positive identification rate")
             caption = "Open set: mates found over strangers mistaken, logarithmic"
-            pictures.append((caption, draw_roc(rocs, *rates)))
+            pictures.append((caption, svg(draw_roc(rocs, *rates))))
         body = figures_table({model: report.as_dict() for model, report in reports.items()})
         sections.append(Section(name, body + drawings(pictures)))
         sections += [_misidentifications(result) for result in same_gallery if result.has_faces]
@@ -93,11 +93,11 @@ def identification_sections(results: "Sequence[SearchResult]") -> list[Section]:
 def _curves(rocs: Mapping[str, Roc], thresholds: Mapping[str, float]) -> str:
     """ROC and DET of all models, and each one's scores."""
     pictures = [
-        ("ROC: true accepts over false accepts, logarithmic", draw_roc(rocs)),
-        ("DET: false rejects over false accepts, normal deviates", draw_det(rocs)),
+        ("ROC: true accepts over false accepts, logarithmic", svg(draw_roc(rocs))),
+        ("DET: false rejects over false accepts, normal deviates", svg(draw_det(rocs))),
     ]
     for model, roc in rocs.items():
-        pictures.append((f"Scores of {model}", draw_scores(roc, thresholds[model])))
+        pictures.append((f"Scores of {model}", svg(draw_scores(roc, thresholds[model]))))
     return drawings(pictures)
 
 
@@ -126,11 +126,11 @@ def _cell(value: float | int | None) -> str:
 
 def _calibration(result: "PairResult") -> Section:
     columns = {name: report.as_dict() for name, report in result.calibrations.items()}
-    svg = draw_reliability(result.calibrations)
+    reliability = svg(draw_reliability(result.calibrations))
     body = [
         paragraph(f"Probabilities {result.calibration_pairs}."),
         figures_table(columns),
-        drawings([("Reliability: on the diagonal, probabilities are what they say", svg)]),
+        drawings([("Reliability: on the diagonal, probabilities are what they say", reliability)]),
     ]
     return Section(f"{result.model} on {result.set}: calibration", "\n".join(body))
 
