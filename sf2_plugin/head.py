@@ -49,7 +49,7 @@ def sphereface2_loss(
         ValueError: a shape, label, device or backend that does not fit.
     """
     check_backend(backend)
-    check_inputs(embeddings, weight, labels)
+    check_inputs(embeddings, weight, labels, bias)
     labels = labels.long()
     if backend == "reference":
         check_labels(labels, len(weight))

@@ -1,13 +1,16 @@
 """Every backend against the definition, over shapes, dtypes, margins and chunk sizes."""
 
 import itertools
+import math
 
 import pytest
 import torch
 
 from sf2_plugin import Recipe, sphereface2_loss
 from sf2_plugin.definition import unit
+from sf2_plugin.engine.sweep import SMALLEST_CHUNK, default_chunk_size, float16_boost
 
+from .devices import device_of, runnable
 from .parity import relative_error
 
 MARGINS = ["C", "A", "M", "A2"]
@@ -25,14 +28,6 @@ def backend(request):
     return runnable(request.param)
 
 
-def runnable(backend):
-    if backend == "triton":
-        pytest.importorskip("triton")
-        if torch.cuda.is_available():
-            pytest.skip("on a machine with a GPU the kernels are tested there")
-    return backend
-
-
 def inputs(batch_size, num_classes, size, dtype=torch.float32, seed=0):
     """Faces near their centers, hard impostors among them, a tenth of them of no known identity."""
     generator = torch.Generator().manual_seed(seed)
@@ -46,18 +41,21 @@ def inputs(batch_size, num_classes, size, dtype=torch.float32, seed=0):
 
 
 def answers(backend, x, weight, labels, recipe, *, bias=-4.0, upstream=1.0, **kwargs):
-    """Loss, all gradients, and the class centers as the call left them."""
-    x, weight = (tensor.detach().clone().requires_grad_() for tensor in (x, weight))
-    bias = torch.full((1,), bias, dtype=weight.dtype, requires_grad=True)
+    """Loss, all gradients, and the class centers as the call left them, on a CPU."""
+    device = device_of(backend) if x.device.type == "cpu" else x.device
+    x, weight = (t.detach().to(device, copy=True).requires_grad_() for t in (x, weight))
+    labels = labels.to(device)
+    bias = torch.full((1,), bias, dtype=weight.dtype, device=weight.device, requires_grad=True)
     loss = sphereface2_loss(x, weight, labels, bias, recipe, backend=backend, **kwargs)
     (loss * upstream).backward()
-    return {
+    answer = {
         "loss": loss,
         "embeddings": x.grad,
         "weight": weight.grad,
         "bias": bias.grad,
         "stored weight": weight,
     }
+    return {name: tensor.detach().cpu() for name, tensor in answer.items()}
 
 
 def assert_agree(actual, expected, tolerance):
@@ -268,3 +266,26 @@ def test_labels_may_lie_apart_in_memory(backend):
     apart = labels.repeat_interleave(2)[::2]
     expected = answers("reference", x, weight, labels, Recipe())
     assert_agree(answers(backend, x, weight, apart, Recipe()), expected, 1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 512, 4096])
+@pytest.mark.parametrize("batch_size", [0, 1, 64, 1024, 100_000])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_chunk_stays_small_whatever_the_batch(device, batch_size, size):
+    chunk = default_chunk_size(batch_size, 10**7, size, torch.device(device))
+    assert SMALLEST_CHUNK <= chunk <= 10**7
+    if chunk > SMALLEST_CHUNK:
+        assert 4 * chunk * batch_size <= 2**27
+        if device == "cuda":  # Where a chunk of class centers is copied too.
+            assert 4 * chunk * size <= 2**27
+    assert default_chunk_size(batch_size, 7, size, torch.device(device)) == 7
+
+
+def test_slopes_in_float16_are_boosted_as_far_as_there_is_room():
+    assert float16_boost(Recipe(), 1.0) == 1024
+    for negative_weight in (70.0, 1e3, 1e7):
+        recipe = Recipe(gradient="exact")
+        steepest = (1 - recipe.lam) * negative_weight * recipe.t
+        boost = float16_boost(recipe, negative_weight)
+        assert 65504 / 2 < boost * steepest <= 65504
+        assert math.frexp(boost)[0] == 0.5  # A power of two, which rounds nothing.

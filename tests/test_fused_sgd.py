@@ -8,7 +8,7 @@ import torch
 
 from sf2_plugin import PartialFCSphereFace2, SphereFace2
 
-from .test_engine import runnable
+from .devices import device_of, runnable
 
 STEPS = list(itertools.product([0.0, 0.9], [0.0, 5e-4]))
 
@@ -31,7 +31,7 @@ def train(head, optimizer, steps=4):
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
     gradients = []
     for x, labels in batches(steps):
-        x.requires_grad_()
+        x, labels = x.to(head.weight.device).requires_grad_(), labels.to(head.weight.device)
         optimizer.zero_grad()
         head(x, labels).backward()
         optimizer.step()
@@ -46,6 +46,7 @@ def train(head, optimizer, steps=4):
 @pytest.mark.parametrize("kind", [SphereFace2, PartialFCSphereFace2])
 def test_equals_the_optimizers_step(backend, preset, momentum, weight_decay, kind):
     head = kind(50, 16, preset=preset, backend=runnable(backend), chunk_size=19)
+    head.to(device_of(backend))
     fused = copy.deepcopy(head)
     optimizer, fused_optimizer = (
         sgd(h, momentum=momentum, weight_decay=weight_decay) for h in (head, fused)
@@ -103,12 +104,13 @@ def test_no_step_without_gradients_or_in_evaluation():
 
 @pytest.mark.parametrize("backend", ["chunked", "triton"])
 def test_a_batch_that_is_not_finite_leaves_the_class_centers_as_they_are(backend):
-    head = SphereFace2(50, 16, backend=runnable(backend))
+    head = SphereFace2(50, 16, backend=runnable(backend)).to(device_of(backend))
     before = head.weight.detach().clone()
     head.fuse_sgd(sgd(head))
     ((x, labels),) = batches(1)
     x[3] = float("inf")
-    assert torch.isnan(head(x, labels))
+    device = device_of(backend)
+    assert torch.isnan(head(x.to(device), labels.to(device)))
     torch.testing.assert_close(head.weight.detach(), before)
 
 

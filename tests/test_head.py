@@ -215,7 +215,12 @@ def test_bad_hyperparameters_are_named(arguments, message):
         (torch.zeros(2, 16), torch.zeros(2), TypeError, "labels must be integers, got torch.float"),
         (torch.zeros(2, 16), torch.tensor([0, 50]), ValueError, r"0..49, got labels from 0 to 50"),
         (torch.zeros(2, 16), torch.tensor([-2, 0]), ValueError, r"got labels from -2 to 0"),
-        (torch.zeros(2, 16, device="meta"), torch.zeros(2).long(), ValueError, "are on meta"),
+        (
+            torch.zeros(2, 16, device="meta"),
+            torch.zeros(2).long(),
+            ValueError,
+            "must be on cpu, where the class centers are, got meta",
+        ),
     ],
 )
 def test_bad_batches_are_refused(backend, embeddings, labels, error, message):

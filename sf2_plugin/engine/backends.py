@@ -37,7 +37,10 @@ def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype = tor
         return backend
     obstacle = _obstacle_to_triton(device, dtype)
     if backend == "auto":
-        return _report("chunked" if obstacle else "triton", obstacle or "nothing stands against it")
+        choice = "chunked" if obstacle else "triton"
+        # What falls short of a GPU's best is worth a warning; a CPU has nothing better.
+        level = logging.WARNING if obstacle and device.type == "cuda" else logging.INFO
+        return _report(choice, obstacle or "nothing stands against it", level)
     interpreted = os.environ.get("TRITON_INTERPRET") == "1" and dtype != torch.float64
     if obstacle and not interpreted:
         raise ValueError(f"backend 'triton' cannot run: {obstacle}; take 'chunked' or 'auto'")
@@ -60,8 +63,8 @@ def _obstacle_to_triton(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 @cache
-def _report(choice: str, why: str) -> str:
-    logger.info("SphereFace2's backend is %r: %s", choice, why)
+def _report(choice: str, why: str, level: int) -> str:
+    logger.log(level, "SphereFace2's backend is %r: %s", choice, why)
     return choice
 
 

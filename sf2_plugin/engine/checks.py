@@ -6,7 +6,7 @@ from torch import Tensor
 INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def check_inputs(embeddings: Tensor, weight: Tensor, labels: Tensor) -> None:
+def check_inputs(embeddings: Tensor, weight: Tensor, labels: Tensor, bias: Tensor) -> None:
     """Shapes, dtypes and devices: nothing that needs to look at a value.
 
     Raises:
@@ -27,11 +27,11 @@ def check_inputs(embeddings: Tensor, weight: Tensor, labels: Tensor) -> None:
             f"labels must have shape ({embeddings.shape[0]},) to match embeddings "
             f"{tuple(embeddings.shape)}, got {tuple(labels.shape)}"
         )
-    for name, tensor in (("embeddings", embeddings), ("labels", labels)):
+    for name, tensor in (("embeddings", embeddings), ("labels", labels), ("bias", bias)):
         if tensor.device != weight.device:
             raise ValueError(
-                f"{name} are on {tensor.device} and the class centers on {weight.device}: "
-                "move them to one device"
+                f"{name} must be on {weight.device}, where the class centers are, "
+                f"got {tensor.device}"
             )
 
 

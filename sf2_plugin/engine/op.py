@@ -55,20 +55,21 @@ def _sweep(
         weight_norm=weight_norm,
         interclass_filtering_threshold=interclass_filtering_threshold,
     )
-    return sweep(
-        x,
-        weight,
-        labels,
-        bias,
-        recipe,
-        pointwise,
-        product_dtype=product_dtype,
-        negative_weight=negative_weight,
-        chunk_size=chunk_size,
-        embeddings_gradient=embeddings_gradient,
-        weight_gradient=weight_gradient,
-        sgd=SGDStep(sgd[0], sgd[1], sgd[2], momentum_buffer) if sgd else None,
-    )
+    with torch.cuda.device_of(x):  # Where Triton launches its kernels; without one, nothing.
+        return sweep(
+            x,
+            weight,
+            labels,
+            bias,
+            recipe,
+            pointwise,
+            product_dtype=product_dtype,
+            negative_weight=negative_weight,
+            chunk_size=chunk_size,
+            embeddings_gradient=embeddings_gradient,
+            weight_gradient=weight_gradient,
+            sgd=SGDStep(sgd[0], sgd[1], sgd[2], momentum_buffer) if sgd else None,
+        )
 
 
 @_sweep.register_fake

@@ -85,7 +85,7 @@ class TorchPointwise(Pointwise):
         if slope is not None:
             push.mul_(slope)
         push[own] = self.positive_slopes[mine]
-        if self.boost == 1:
+        if self.x.dtype != torch.float16:
             return push.to(self.x.dtype)
         largest = torch.finfo(self.x.dtype).max
         return push.mul_(self.boost).clamp_(-largest, largest).to(self.x.dtype)

@@ -19,6 +19,12 @@ from .sgd import SGDStep
 #: Elements that one program works on: a handful for each of its 128 threads.
 TILE = 2048
 
+#: Programs that share the scaling of a tensor: enough for any GPU, and few to start where the
+#: factor turns out to be one and there is nothing to do.
+SCALE_PROGRAMS = 4096
+
+LOG2_E = tl.constexpr(math.log2(math.e))
+
 
 class TritonPointwise(Pointwise):
     """`Pointwise` in fused kernels."""
@@ -29,64 +35,75 @@ class TritonPointwise(Pointwise):
         super().__init__(x, weight, *args, chunk_size=chunk_size, **kwargs)
         if not weight.is_contiguous():
             raise ValueError('class centers must be contiguous in memory for backend "triton"')
-        self.labels = self.labels.contiguous()
-        self.faces = min(triton.next_power_of_2(max(len(x), 1)), 128)
-        self.classes = max(TILE // self.faces, 1)
-        self.tiles_of_faces = triton.cdiv(len(x), self.faces)
-        tiles = self.tiles_of_faces * triton.cdiv(min(chunk_size, len(weight)), self.classes)
-        self.sums = x.new_zeros(2, tiles, dtype=torch.float64)
-        self.largest = torch.finfo(x.dtype).max
-
-    def unit_rows_(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        in_place = self.recipe.weight_norm == "in_place"
-        unit = rows
-        if not in_place or rows.dtype != self.x.dtype:
-            unit = torch.empty_like(rows, dtype=self.x.dtype)
-        lengths = rows.new_empty(len(rows), 1, dtype=torch.float32)
-        grid, tile = _row_tiles(rows)
-        _unit_rows[grid](rows, unit, lengths, *rows.shape, IN_PLACE=in_place, **tile)
-        return unit, lengths
-
-    def project_rows_(self, gradient: Tensor, rows: Tensor, lengths: Tensor) -> None:
-        grid, tile = _row_tiles(rows)
-        _project_rows[grid](gradient, rows, lengths, *rows.shape, **tile)
-
-    def slopes_(self, z: Tensor, start: int) -> Tensor:
         recipe, margin = self.recipe, self.recipe.margin
-        slopes = z if z.dtype == self.x.dtype else torch.empty_like(z, dtype=self.x.dtype)
-        whole = recipe.t == int(recipe.t)
-        tiles = self.tiles_of_faces * triton.cdiv(len(z), self.classes)
-        _slopes[(tiles,)](
-            z,
-            slopes,
-            self.labels,
-            self.bias,
-            *self.sums,
-            start,
-            *z.shape,
-            float(recipe.scale),
+        faces, size = x.shape
+        chunk = min(chunk_size, len(weight))
+        self.labels = self.labels.contiguous()
+        # Launching costs the host time, so what every chunk needs is made here, once.
+        self.in_place = recipe.weight_norm == "in_place"
+        self.unit = None
+        if not self.in_place or weight.dtype != x.dtype:
+            self.unit = x.new_empty(chunk, size)
+        self.lengths = x.new_empty(chunk, 1, dtype=torch.float32)
+        self.slopes = None if x.dtype == torch.float32 else x.new_empty(chunk, faces)
+        width = _power_of_2(size)
+        self.row_tile = {"HEIGHT": max(TILE // width, 1), "WIDTH": width}
+        width = min(_power_of_2(faces), 128)
+        self.tile = {"CLASSES": TILE // width, "FACES": width}
+        self.tiles_of_faces = -(-faces // width)
+        tiles = self.tiles_of_faces * -(-chunk // self.tile["CLASSES"])
+        self.losses, self.logit_slopes = x.new_zeros(2, tiles, dtype=torch.float64)
+        self.numbers = (
+            recipe.scale * LOG2_E.value,
             float(margin),
             math.cos(margin),
             math.sin(margin),
             float(recipe.t),
-            float(recipe.lam),
-            (1.0 - recipe.lam) * self.negative_weight,
+            recipe.lam * self.boost,
+            (1.0 - recipe.lam) * self.negative_weight * self.boost,
             float(recipe.interclass_filtering_threshold),
-            self.boost,
-            self.largest,
-            MARGIN_TYPE=recipe.margin_type,
-            WHOLE_T=int(recipe.t) if whole else 0,
-            EXACT=recipe.gradient == "exact",
-            FILTER=recipe.interclass_filtering_threshold > 0,
-            CLASSES=self.classes,
-            FACES=self.faces,
+            torch.finfo(x.dtype).max,
+        )
+        self.choices = {
+            "MARGIN_TYPE": recipe.margin_type,
+            "WHOLE_T": int(recipe.t) if recipe.t == int(recipe.t) else 0,
+            "EXACT": recipe.gradient == "exact",
+            "FILTER": recipe.interclass_filtering_threshold > 0,
+            "CLAMP": x.dtype == torch.float16,
+            **self.tile,
+        }
+
+    def unit_rows_(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        unit = rows if self.unit is None else self.unit[: len(rows)]
+        lengths = self.lengths[: len(rows)]
+        _unit_rows[self._row_grid(rows)](
+            rows, unit, lengths, *rows.shape, IN_PLACE=self.in_place, **self.row_tile
+        )
+        return unit, lengths
+
+    def project_rows_(self, gradient: Tensor, rows: Tensor, lengths: Tensor) -> None:
+        _project_rows[self._row_grid(rows)](gradient, rows, lengths, *rows.shape, **self.row_tile)
+
+    def slopes_(self, z: Tensor, start: int) -> Tensor:
+        slopes = z if self.slopes is None else self.slopes[: len(z)]
+        _slopes[(self.tiles_of_faces * -(-len(z) // self.tile["CLASSES"]),)](
+            z,
+            slopes,
+            self.labels,
+            self.bias,
+            self.losses,
+            self.logit_slopes,
+            start,
+            *z.shape,
+            *self.numbers,
+            **self.choices,
         )
         return slopes
 
     def step_rows_(
         self, rows: Tensor, gradient: Tensor, momentum_buffer: Tensor | None, step: SGDStep
     ) -> None:
-        _step_rows[(triton.cdiv(rows.numel(), TILE),)](
+        _step_rows[(-(-rows.numel() // TILE),)](
             rows,
             gradient,
             momentum_buffer,
@@ -98,21 +115,24 @@ class TritonPointwise(Pointwise):
         )
 
     def totals(self) -> tuple[Tensor, Tensor]:
-        loss, logit_slope = self.sums.sum(dim=1)
-        return loss, logit_slope
+        loss, logit_slope = self.losses.sum(), self.logit_slopes.sum()
+        return loss / (self.boost * LOG2_E.value), logit_slope / self.boost
+
+    def _row_grid(self, rows: Tensor) -> tuple[int]:
+        """The grid of a kernel whose programs each take a few whole rows."""
+        return (-(-len(rows) // self.row_tile["HEIGHT"]),)
 
 
 def scale_(tensor: Tensor, factor: Tensor) -> Tensor:
     """tensor *= factor, a scalar on the device; where it is one, `tensor` is left untouched."""
-    _scale[(triton.cdiv(tensor.numel(), TILE),)](tensor, factor, tensor.numel(), TILE=TILE)
+    programs = min(-(-tensor.numel() // TILE), SCALE_PROGRAMS)
+    _scale[(programs,)](tensor, factor, tensor.numel(), TILE=TILE)
     return tensor
 
 
-def _row_tiles(rows: Tensor) -> tuple[tuple[int], dict[str, int]]:
-    """The grid and the tile of a kernel whose programs each take a few whole rows."""
-    width = triton.next_power_of_2(rows.shape[1])
-    height = max(TILE // width, 1)
-    return (triton.cdiv(len(rows), height),), {"HEIGHT": height, "WIDTH": width}
+def _power_of_2(size: int) -> int:
+    """The smallest power of two that is at least `size`."""
+    return 1 << max(size - 1, 0).bit_length()
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -157,7 +177,7 @@ def _project_rows(gradient, rows, lengths, count, size, HEIGHT: tl.constexpr, WI
     tl.store(gradient + at, projected.to(gradient.dtype.element_ty), mask=inside)
 
 
-@triton.jit(do_not_specialize=["count"])
+@triton.jit
 def _step_rows(
     rows, gradient, momentum_buffer, count, lr, momentum, weight_decay, TILE: tl.constexpr
 ):
@@ -177,9 +197,11 @@ def _step_rows(
 def _scale(tensor, factor, count, TILE: tl.constexpr):
     by = tl.load(factor)
     if by != 1:
-        at = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
-        values = tl.load(tensor + at, mask=at < count)
-        tl.store(tensor + at, (values * by).to(tensor.dtype.element_ty), mask=at < count)
+        first = tl.program_id(0).to(tl.int64) * TILE
+        for start in range(first, count, tl.num_programs(0) * TILE):
+            at = start + tl.arange(0, TILE)
+            values = tl.load(tensor + at, mask=at < count)
+            tl.store(tensor + at, (values * by).to(tensor.dtype.element_ty), mask=at < count)
 
 
 # A chunk's place and number of classes change within a sweep and must not cost a compilation.
@@ -202,12 +224,12 @@ def _slopes(
     positive_weight,
     negative_weight,
     threshold,
-    boost,
     largest,
     MARGIN_TYPE: tl.constexpr,
     WHOLE_T: tl.constexpr,
     EXACT: tl.constexpr,
     FILTER: tl.constexpr,
+    CLAMP: tl.constexpr,
     CLASSES: tl.constexpr,
     FACES: tl.constexpr,
 ):
@@ -218,47 +240,54 @@ def _slopes(
     inside = (row < num_classes)[:, None] & (face < num_faces)[None, :]
     at = row[:, None].to(tl.int64) * num_faces + face[None, :]
     z = tl.load(z_chunk + at, mask=inside, other=0.0)
-    own = (row + start)[:, None] == tl.load(labels + face, mask=face < num_faces, other=-1)[None, :]
+    own_row = (tl.load(labels + face, mask=face < num_faces, other=-1) - start).to(tl.int32)
+    own = (row[:, None] == own_row[None, :]) & (row < num_classes)[:, None]
     b = tl.load(bias).to(tl.float32)
 
+    # Logits and losses to the base of two, which is what the hardware's exponential takes.
+    offset = b * LOG2_E
     phi, slope = _negative(z, margin, cos_m, sin_m, t, MARGIN_TYPE, WHOLE_T)
-    logit = scale * phi + b
-    weight = tl.where(inside, negative_weight, 0.0)
+    logit = tl.where(inside, scale * phi + offset, -float("inf"))
     if FILTER:
-        weight = tl.where(z > threshold, 0.0, weight)
+        logit = tl.where(z > threshold, -float("inf"), logit)
+    loss, push = _softplus(logit)
+    push = negative_weight * push
+    own_loss = 0.0
     if tl.max(own.to(tl.int32)) > 0:
         phi_own, slope_own = _positive(z, margin, cos_m, sin_m, t, MARGIN_TYPE, WHOLE_T)
         # A positive's term is a negative's with the logit's sign turned.
-        logit = tl.where(own, -(scale * phi_own + b), logit)
+        loss_own, push_own = _softplus(-(scale * phi_own + offset))
+        own_loss = tl.sum(tl.where(own, loss_own, 0.0))
+        loss = tl.where(own, 0.0, loss)
+        push = tl.where(own, -positive_weight * push_own, push)
         slope = tl.where(own, slope_own, slope)
-        weight = tl.where(own & inside, -positive_weight, weight)
 
-    loss, push = _softplus(logit)
-    push = push * weight
-    tl.store(losses + tile, tl.load(losses + tile) + tl.sum(loss * tl.abs(weight)))
+    term = tl.sum(loss) * negative_weight + own_loss * positive_weight
+    tl.store(losses + tile, tl.load(losses + tile) + term)
     tl.store(logit_slopes + tile, tl.load(logit_slopes + tile) + tl.sum(push))
-
-    push = push * boost
     if EXACT:
         push = push * slope
-    push = tl.where(push > largest, largest, tl.where(push < -largest, -largest, push))
+    if CLAMP:
+        push = tl.where(push > largest, largest, tl.where(push < -largest, -largest, push))
     tl.store(slopes + at, push.to(slopes.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def _softplus(x):
-    """log(1 + e^x) and its slope, without overflow and without losing what is small."""
-    e = tl.exp(-tl.abs(x))
-    # log(1 + e) = 2 artanh(e / (2 + e)), as a series whose argument is at most 1/3.
-    s = e / (2 + e)
-    q = s * s
-    series = 1 / 13 * q + 1 / 11
-    series = series * q + 1 / 9
-    series = series * q + 1 / 7
-    series = series * q + 1 / 5
-    series = series * q + 1 / 3
-    series = series * q + 1
-    return tl.where(x > 0, x, 0.0) + 2 * s * series, tl.where(x > 0, 1.0, e) / (1 + e)
+    """log2(1 + 2^x) and its slope, without overflow and without losing what is small."""
+    e = tl.exp2(-tl.abs(x))
+    # log2(1 + e) / e on [0, 1], to 3e-8: the minimax polynomial in relative error. A logarithm of
+    # 1 + e would lose most of a small e, as those of nearly all classes are.
+    log = 0.007549179816284866 * e - 0.04256705265111128
+    log = log * e + 0.11285617816439028
+    log = log * e - 0.19711895705012455
+    log = log * e + 0.2756414061881526
+    log = log * e - 0.3584084709057741
+    log = log * e + 0.4806929571224596
+    log = log * e - 0.7213402079981908
+    log = (log * e + 1.442694997434284) * e
+    inverse = tl.exp2(-log)  # 1 / (1 + e), cheaper than a division.
+    return tl.where(x > 0, x, 0.0) + log, tl.where(x > 0, inverse, e * inverse)
 
 
 @triton.jit

@@ -42,5 +42,5 @@ class SGDStep:
             state = optimizer.state[weight]
             if state.get("momentum_buffer") is None:
                 state["momentum_buffer"] = torch.zeros_like(weight)
-            buffer = state["momentum_buffer"]
+            buffer = state["momentum_buffer"] = state["momentum_buffer"].contiguous()
         return cls(float(group["lr"]), group["momentum"], group["weight_decay"], buffer)

@@ -7,6 +7,9 @@ and no (B, C) matrix; a softmax cannot do this, because the slope of each logit 
 over all of them.
 """
 
+import logging
+import math
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -18,16 +21,19 @@ from .memory import large_empty_like
 from .pointwise import Pointwise
 from .sgd import SGDStep
 
-#: Bytes that a chunk of cosines may take: about what stays in a core's second-level cache on a
-#: CPU, and enough to keep a GPU busy for longer than it takes to launch the next kernel.
-CHUNK_BYTES = {"cpu": 1024 * 1024, "cuda": 64 * 1024 * 1024}
+#: Bytes that a chunk of cosines may take on a CPU: about what stays in a core's second-level cache.
+CPU_CHUNK_BYTES = 1024 * 1024
+#: And on a GPU whose cache torch does not tell.
+GPU_CHUNK_BYTES = 48 * 1024 * 1024
 SMALLEST_CHUNK = 128
+
+logger = logging.getLogger("sf2_plugin")
 
 #: From torch 2.10 on, CUDA multiplies half-precision factors and adds the result up in float32.
 MIXED_PRODUCTS = Version(torch.__version__) >= Version("2.10")
 
-#: Slopes are multiplied by this before they are rounded to float16, where the many small ones of a
-#: large number of classes would otherwise vanish.
+#: Slopes are multiplied by up to this before they are rounded to float16, where the many small ones
+#: of a large number of classes would otherwise vanish.
 FLOAT16_BOOST = 1024.0
 
 
@@ -40,11 +46,38 @@ class Sweep(NamedTuple):
     bias: Tensor
 
 
-def default_chunk_size(batch_size: int, num_classes: int, device: torch.device) -> int:
-    """Classes a chunk, from the batch size and what the device's cache holds."""
-    budget = CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"])
-    chunk = budget // (4 * max(batch_size, 1))
+def default_chunk_size(
+    batch_size: int, num_classes: int, embedding_size: int, device: torch.device
+) -> int:
+    """Classes a chunk, from the shapes and what the device's cache holds.
+
+    A chunk of cosines, and on a GPU one of class centers too, takes as much as the second-level
+    cache: a core's on a CPU, and on a GPU the whole one, which also keeps the GPU busy for longer
+    than the host needs to launch the next chunk.
+    """
+    if device.type == "cpu":
+        chunk = CPU_CHUNK_BYTES // (4 * max(batch_size, 1))
+    else:
+        chunk = _gpu_cache(device) // (4 * max(batch_size, embedding_size))
     return max(min(chunk, num_classes), min(SMALLEST_CHUNK, num_classes), 1)
+
+
+def _gpu_cache(device: torch.device) -> int:
+    """Bytes of a GPU's second-level cache."""
+    known = device.type == "cuda" and torch.cuda.is_available()
+    properties = torch.cuda.get_device_properties(device) if known else None
+    return getattr(properties, "L2_cache_size", 0) or GPU_CHUNK_BYTES
+
+
+def float16_boost(recipe: Recipe, negative_weight: float) -> float:
+    """A power of two, at most `FLOAT16_BOOST`, that no slope outgrows float16 by.
+
+    (The exact gradient of an angular margin has no bound near the poles; there it is clamped.)
+    """
+    steepest = recipe.t if recipe.gradient == "exact" else 1.0
+    largest = max(recipe.lam, (1 - recipe.lam) * negative_weight) * max(steepest, 1.0)
+    room = torch.finfo(torch.float16).max / largest
+    return min(FLOAT16_BOOST, 2.0 ** math.floor(math.log2(room)))
 
 
 def sweep(
@@ -76,11 +109,13 @@ def sweep(
         weight_gradient: False also where `sgd` makes the step, for which a chunk's is enough.
     """
     batch_size, num_classes = len(x), len(weight)
-    chunk_size = chunk_size or default_chunk_size(batch_size, num_classes, x.device)
+    chunk_size = chunk_size or default_chunk_size(batch_size, num_classes, x.shape[1], x.device)
     # A half-precision product on a CPU would round its result too; there, all is float32.
     mixed = x.is_cuda and x.dtype == torch.float32 and MIXED_PRODUCTS
     dtype = product_dtype if mixed else x.dtype
-    boost = FLOAT16_BOOST if dtype == torch.float16 else 1.0
+    if x.is_cuda and not MIXED_PRODUCTS and product_dtype != x.dtype:
+        _report_full_precision(product_dtype)
+    boost = float16_boost(recipe, negative_weight) if dtype == torch.float16 else 1.0
     # What all slopes share is left to the products, which multiply by it for nothing.
     factor = recipe.loss_weight / max(batch_size, 1)
     alpha = factor / boost
@@ -124,6 +159,16 @@ def sweep(
         x_gradient,
         w_gradient,
         bias_gradient.to(bias.dtype).reshape(bias.shape),
+    )
+
+
+@cache
+def _report_full_precision(wanted: torch.dtype) -> None:
+    logger.warning(
+        "SphereFace2 multiplies in float32 where autocast wants %s: adding such products up in "
+        "float32 needs torch 2.10, and this is %s",
+        wanted,
+        torch.__version__,
     )
 
 
