@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 FACES ?=
 ARCFACE_TORCH ?=
+HOSTS ?=
 
-.PHONY: demo test test-arcface lint build clean
+.PHONY: demo test test-arcface lint bench bench-gpu build clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +28,20 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# HOSTS is a folder with checkouts of the heads to compare with: opensphere, wespeaker, insightface.
+SUITE = $(BIN)/sf2 bench suite --out docs/benchmarks $(if $(HOSTS),--hosts "$(abspath $(HOSTS))")
+
+bench: $(VENV)/.installed
+	$(SUITE) --device cpu
+	$(BIN)/python benchmarks/report.py
+
+# On a machine with an NVIDIA GPU: the tests that run there, then every figure, then the page.
+bench-gpu: $(VENV)/.installed
+	$(BIN)/python -c "import torch; print(torch.cuda.get_device_name())"
+	$(BIN)/python -m pytest tests/test_cuda.py tests/test_triton.py tests/test_fused_sgd.py
+	$(SUITE) --device cuda --rounds 10
+	$(BIN)/python benchmarks/report.py
 
 build: $(VENV)/.installed
 	$(BIN)/python -m build --no-isolation

@@ -21,7 +21,7 @@ from torch import distributed, multiprocessing, nn
 
 from sf2_plugin import PartialFCSphereFace2
 from sf2_plugin.bench.environment import environment
-from sf2_plugin.bench.peers import Head, built_peers, parse_peers
+from sf2_plugin.bench.peers import Head, Shape, built_peer, parse_peers
 
 #: The batch is the global one: every rank brings its share.
 BATCH, CLASSES, DIM = 256, 100_000, 512
@@ -36,10 +36,8 @@ def measure(rank: int, world_size: int, threads: int, given: Any, folder: str) -
     x = torch.randn(BATCH // world_size, DIM, requires_grad=True)
     labels = torch.randint(given.classes, (len(x),))
     figures = {}
-    with built_peers(
-        parse_peers([f"arcface_torch={given.arcface_torch}"]), given.classes, DIM, x.device
-    ) as peers:
-        peer = peers["arcface_torch"]
+    ((name, path),) = parse_peers([f"arcface_torch={given.arcface_torch}"]).items()
+    with built_peer(name, path, Shape(given.classes, DIM), x.device) as peer:
         for rate in given.sample_rates:
             peer.module.sample_rate = rate
             peer.module.num_sample = int(rate * peer.module.num_local)

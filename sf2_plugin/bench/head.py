@@ -1,9 +1,10 @@
 """`sf2 bench head`: forward and backward of a head, over the cost of its matrix products alone."""
 
 import argparse
+import gc
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ from ..partial_fc import PartialFCSphereFace2
 from ..progress import progress_bar
 from ..recipe import PRESETS
 from .environment import environment
-from .measure import MIB, interleaved_medians, peak_memory
-from .peers import CHECKOUTS, PACKAGES, Head, built_peers, parse_peers
+from .measure import MIB, Step, interleaved_medians, peak_memory
+from .peers import CHECKOUTS, PACKAGES, Head, Shape, built_peer, parse_peers
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Median time of forward and backward, as a multiple of the three matrix products it needs "
         "(the floor), and peak memory above inputs, class centers and their gradient. Other "
-        "projects' heads are timed in the same rounds."
+        "projects' heads are timed by turns with both on a CPU, and alone on a GPU."
     )
     parser.add_argument("--batch", type=count, default=256, help="faces (default %(default)s)")
     parser.add_argument("--classes", type=count, default=100_000, help="default %(default)s")
@@ -107,26 +108,17 @@ def measure_head(
         ValueError, FileNotFoundError, ImportError: an unknown or absent peer or device.
     """
     wanted = parse_peers(peers)
-    place = _device(device)
+    place = device_of(device)
+    if place.type == "cpu" and dtype != "float32":
+        raise ValueError(f"dtype must be float32 on a CPU, where all products are, got {dtype!r}")
     torch.manual_seed(0)
     x = torch.randn(batch, dim, device=place, requires_grad=True)
     labels = torch.randint(classes, (batch,), device=place)
     if sample_rate < 1:
         head_arguments["sample_rate"] = sample_rate
-    own = (PartialFCSphereFace2 if sample_rate < 1 else SphereFace2)(classes, dim, **head_arguments)
-    own.to(place)
-    with built_peers(wanted, classes, dim, place, sample_rate) as others:
-        heads = {
-            name: _HeadStep(head, x, labels, DTYPES[dtype])
-            for name, head in {"head": Head(own, own), **others}.items()
-        }
-        heads = {name: step for name, step in heads.items() if _fits(step)}
-        sampled = own.weight[: math.ceil(sample_rate * classes)]
-        floor = _Floor(sampled, x, DTYPES[dtype])
-        progress = progress_bar("measuring")
-        times = interleaved_medians({"floor": floor, **heads}, rounds, place, progress)
-        memory = {name: step.peak_extra() / MIB for name, step in heads.items()}
-    return {
+    kind = PartialFCSphereFace2 if sample_rate < 1 else SphereFace2
+    own = kind(classes, dim, **head_arguments).to(place)
+    figures = {
         "batch": batch,
         "classes": classes,
         "dim": dim,
@@ -135,21 +127,57 @@ def measure_head(
         "rounds": rounds,
         "sample_rate": sample_rate,
         "head": own.extra_repr(),
-        "floor_ms": times["floor"],
-        "head_ms": times.get("head"),
-        "ratio": _over(times.get("head"), times["floor"]),
-        "peak_extra_mb": memory.get("head"),
-        "peers": {
-            name: {
-                "head_ms": times.get(name),
-                "ratio": _over(times.get(name), times["floor"]),
-                "peak_extra_mb": memory.get(name),
-                "speedup": _over(times.get(name), times.get("head")),
-            }
-            for name in others
-        },
         **environment(place),
     }
+
+    sampled = own.weight[: math.ceil(sample_rate * classes)]
+    company: dict[str, Step] = {"floor": _Floor(sampled, x, DTYPES[dtype])}
+    step = _HeadStep(Head(own, own), x, labels, DTYPES[dtype])
+    times, memory = _measured("head", step, company, rounds)
+    floor = times["floor"]
+    figures.update(_row("head", times, memory, floor), floor_ms=floor)
+    company["head"] = step
+    if place.type == "cuda":
+        # Each peer alone, for it may need all the memory there is. A CPU, whose speed drifts and
+        # whose memory is large, runs them by turns with this head.
+        del own, sampled, step
+        company.clear()
+    figures["peers"] = {}
+    for name, path in wanted.items():
+        with built_peer(name, path, Shape(classes, dim, sample_rate), place) as peer:
+            step = _HeadStep(peer, x, labels, DTYPES[dtype])
+            times, memory = _measured(name, step, company, rounds)
+            del peer, step  # Before the next one is built.
+        row = _row(name, times, memory, times.get("floor", floor))
+        row["speedup"] = _over(row["head_ms"], times.get("head", figures["head_ms"]))
+        figures["peers"][name] = row
+    return figures
+
+
+def _measured(
+    name: str, step: "_HeadStep", company: Mapping[str, Step], rounds: int
+) -> tuple[dict[str, float], float | None]:
+    """Milliseconds of `step`, timed by turns with its company, and its extra MiB.
+
+    Without figures of its own where it does not find the memory it needs.
+    """
+    device = step.x.device
+    progress = progress_bar(f"measuring {name}")
+    try:
+        times = interleaved_medians({**company, name: step}, rounds, device, progress)
+        return times, step.peak_extra() / MIB
+    except torch.OutOfMemoryError:
+        step.forget()
+    gc.collect()
+    torch.cuda.empty_cache()
+    return (interleaved_medians(company, rounds, device) if company else {}), None
+
+
+def _row(
+    name: str, times: Mapping[str, float], memory: float | None, floor: float
+) -> dict[str, Any]:
+    own = times.get(name)
+    return {"head_ms": own, "ratio": _over(own, floor), "peak_extra_mb": memory}
 
 
 class _Floor:
@@ -192,22 +220,12 @@ class _HeadStep:
             return peak_memory(self, self.x.device) - sum(g.nbytes for g in gradients)
 
 
-def _fits(step: _HeadStep) -> bool:
-    """Whether a step finds the memory it needs."""
-    try:
-        step()
-    except torch.OutOfMemoryError:
-        step.forget()
-        torch.cuda.empty_cache()
-        return False
-    return True
-
-
 def _over(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a / b
 
 
-def _device(name: str | None) -> torch.device:
+def device_of(name: str | None) -> torch.device:
+    """The device of that name; without one, a GPU where there is one."""
     device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda is not available here: give --device cpu")

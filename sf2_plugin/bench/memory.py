@@ -75,9 +75,11 @@ def rank_memory(
         present = min(batch, classes)
         taking_part = present + math.ceil(sample_rate * (classes - present))
         rows = 2 * taking_part * row  # Their centers, copied, and the gradient of the copies.
-    chunk = default_chunk_size(batch, taking_part, torch.device(device))
+    chunk = default_chunk_size(batch, taking_part, embedding_size, torch.device(device))
     if optimizer == "fused-sgd":
         rows += chunk * row
+    if device == "cuda":
+        rows += chunk * row  # A chunk's centers in the dtype of the products.
     # Cosines and two buffers beside them; the faces as gathered and at length one, and both
     # gradients.
     step = rows + 3 * chunk * batch * FLOAT + 4 * batch * row

@@ -8,7 +8,7 @@ import importlib
 import itertools
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -53,38 +53,25 @@ def parse_peers(arguments: Sequence[str]) -> dict[str, Path | None]:
     return peers
 
 
-@contextmanager
-def built_peers(
-    peers: Mapping[str, Path | None],
-    num_classes: int,
-    size: int,
-    device: torch.device,
-    sample_rate: float = 1.0,
-) -> Iterator[dict[str, Head]]:
-    """The heads of `parse_peers`, by name, each with `num_classes` centers of `size` numbers.
-
-    Those of arcface_torch sample their classes.
-    """
-    with warnings.catch_warnings(), _process_group(peers, device):
-        # What other projects' code uses that has gone out of fashion is not this one's to report.
-        warnings.simplefilter("ignore")
-        shape = Shape(num_classes, size, sample_rate)
-        yield {name: _build(name, path, shape, device) for name, path in peers.items()}
-
-
 class Shape(NamedTuple):
     num_classes: int
     size: int
-    sample_rate: float
+    sample_rate: float = 1.0
 
 
-def _build(name: str, path: Path | None, shape: Shape, device: torch.device) -> Head:
-    if path is None:
-        head = PACKAGES[name].build(_import(name), shape)
-    else:
-        head = CHECKOUTS[name].build(path, shape)
-    head.module.to(device)
-    return head
+@contextmanager
+def built_peer(name: str, path: Path | None, shape: Shape, device: torch.device) -> Iterator[Head]:
+    """A head of `parse_peers`; those of arcface_torch alone sample their classes."""
+    with warnings.catch_warnings(), _process_group(name, device):
+        # What other projects' code uses that has gone out of fashion is not this one's to report.
+        warnings.simplefilter("ignore")
+        with torch.device(device):
+            if path is None:
+                head = PACKAGES[name].build(_import(name), shape)
+            else:
+                head = CHECKOUTS[name].build(path, shape)
+        head.module.to(device)
+        yield head
 
 
 def _opensphere(file: Path, shape: Shape) -> Head:
@@ -177,9 +164,9 @@ def _load(file: Path) -> Any:
 
 
 @contextmanager
-def _process_group(peers: Mapping[str, Path | None], device: torch.device) -> Iterator[None]:
+def _process_group(name: str, device: torch.device) -> Iterator[None]:
     """A process group of one, which PartialFC_V2 needs."""
-    if not any(name.startswith("arcface_torch") for name in peers) or distributed.is_initialized():
+    if not name.startswith("arcface_torch") or distributed.is_initialized():
         yield
         return
     backend = "nccl" if device.type == "cuda" else "gloo"

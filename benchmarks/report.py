@@ -1,0 +1,132 @@
+"""Makes `docs/benchmarks.md` and its plots from the JSON files in `docs/benchmarks/`::
+
+python benchmarks/report.py
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parents[1] / "docs"
+ERRORS = ("loss", "embeddings", "class centers", "bias")
+HEAD = """\
+# Benchmarks
+
+Made by `python benchmarks/report.py` from the files in [`benchmarks/`](benchmarks), each of which
+`sf2 bench suite` measured on one machine (`make bench`, and `make bench-gpu` with an NVIDIA GPU).
+
+A step is forward and backward. The **floor** is the time of its three matrix products alone, into
+memory that is there already, on the same shapes, dtype and threads. On a CPU, floor, head and peer
+run by turns in the same rounds; on a GPU each runs alone. **Extra memory** is the peak above
+embeddings, class centers and their gradients. Other projects' heads run as their authors ship them:
+those of arcface_torch and mmpretrain switch autocast off and multiply in float32 whatever the title
+says, but for arcface_torch_fp16, which multiplies in float16.
+"""
+NO_GPU = """
+No file here was measured on a GPU. The Triton backend is tested in Triton's interpreter and
+compiled for compute capability 8.0 and 9.0; nothing is claimed about its speed.
+"""
+
+
+def section(name: str, figures: dict[str, Any]) -> str:
+    machine, versions = figures["machine"], figures["versions"]
+    place = machine["gpu"] or f"{machine['processor']}, {figures['threads']} threads"
+    lines = [
+        f"## {place}",
+        f"{machine['system']}; Python {versions['python']}, torch {versions['torch']}, "
+        f"Triton {versions['triton']}; commit {figures['commit']}. [All figures]({name}.json).",
+        *map(head_table, figures["heads"]),
+        f"![Time and memory of a step by number of classes]({name}.png)",
+        "### A training step",
+        "Forward, backward and SGD with momentum, the optimizer's or fused into the sweep "
+        "(`fuse_sgd`); memory above class centers and momentum.",
+        markdown(
+            ["batch", "classes", "SGD", "ms", "extra MiB"],
+            (
+                (
+                    row["batch"],
+                    f"{row['classes']:,}",
+                    "fused" if row["fused"] else "optimizer's",
+                    number(row["ms"]),
+                    number(row["extra_mb"]),
+                )
+                for row in figures["training"]
+            ),
+        ),
+        "### Precision",
+        "Largest error relative to the largest value in float64, 64 faces, 5,000 classes, "
+        "128 dimensions.",
+        markdown(
+            ["backend", "products", "preset", *ERRORS],
+            (
+                (row["backend"], row["products"], row["preset"], *(f"{row[e]:.1e}" for e in ERRORS))
+                for row in figures["precision"]
+            ),
+        ),
+    ]
+    return "\n\n".join(lines)
+
+
+def head_table(figures: dict[str, Any]) -> str:
+    sampled = f", {figures['sample_rate']:.0%} sampled" if figures["sample_rate"] < 1 else ""
+    title = (
+        f"### Batch {figures['batch']}, {figures['classes']:,} classes, {figures['dim']} "
+        f"dimensions, {figures['dtype']}{sampled}"
+    )
+    rows = [["floor", number(figures["floor_ms"]), "1.00", "", ""]]
+    for name, row in {"this head": {**figures, "speedup": 1.0}, **figures["peers"]}.items():
+        values = (row["head_ms"], row["ratio"], row["peak_extra_mb"], row["speedup"])
+        rows.append([name, *map(number, values)])
+    return f"{title}\n\n" + markdown(["", "ms", "x floor", "extra MiB", "x this head"], rows)
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return "out of memory"
+    return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
+
+
+def markdown(header: list[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def plot(figures: list[dict[str, Any]], path: Path) -> None:
+    """Milliseconds and extra memory of a step by number of classes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    classes = [f["classes"] for f in figures]
+    series = {"this head": figures}
+    for name in figures[0]["peers"]:
+        series[name] = [f["peers"][name] for f in figures]
+    drawn, (time, memory) = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    time.plot(classes, [f["floor_ms"] for f in figures], "k--", label="floor")
+    for name, rows in series.items():
+        time.plot(classes, [r["head_ms"] for r in rows], "o-", label=name)
+        memory.plot(classes, [r["peak_extra_mb"] for r in rows], "o-", label=name)
+    for axes, title in ((time, "ms"), (memory, "extra MiB")):
+        axes.set(xscale="log", yscale="log", xlabel="classes", title=title)
+        axes.grid(alpha=0.3)
+    time.legend()
+    drawn.suptitle(f"batch {figures[0]['batch']}, 512 dimensions, {figures[0]['dtype']}")
+    drawn.savefig(path, dpi=110)
+    pyplot.close(drawn)
+
+
+def main() -> None:
+    sections, gpus = [], 0
+    for file in sorted((DOCS / "benchmarks").glob("*.json")):
+        figures = json.loads(file.read_text())
+        plot(figures["growth"], file.with_suffix(".png"))
+        sections.append(section(f"benchmarks/{file.stem}", figures))
+        gpus += figures["device"] == "cuda"
+    page = HEAD + ("" if gpus else NO_GPU) + "\n" + "\n\n".join(sections) + "\n"
+    (DOCS / "benchmarks.md").write_text(page)
+
+
+if __name__ == "__main__":
+    main()
