@@ -1,7 +1,6 @@
 """`sf2 eval identify`: 1:N search, in folders of people or by the protocol of IJB."""
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from ._checks import Pixels
 from .command_templates import add_ijb_options, ijb_inputs
 from .identification import FPIR_TARGETS, IdentificationReport, identify
 from .ijb import IjbSubjects, read_ijb_galleries, read_ijb_images, read_ijb_probes
-from .page import write_page
+from .output import write_output
 from .pages import identification_sections
 from .sources import Model, add_model_options, read_models
 from .templates import pool_templates, rows_of
@@ -110,17 +109,14 @@ def run(arguments: argparse.Namespace) -> None:
             )
             results.append(SearchResult(model.name, name, gallery, probes, report))
     results.sort(key=lambda result: result.gallery_name)
-    if arguments.html:
-        title = f"Identification: {', '.join(model.name for model in models)}"
-        write_page(arguments.html, title, identification_sections(results))
-    if arguments.json:
-        figures = [
-            {"model": result.model, "gallery": result.gallery_name, **result.report.as_dict()}
-            for result in results
-        ]
-        print(json.dumps({"results": figures}, indent=2))
-    else:
-        print("\n\n".join(f"{r.model} on {r.gallery_name}\n{r.report}" for r in results))
+    figures = [{"model": r.model, "gallery": r.gallery_name, **r.report.as_dict()} for r in results]
+    write_output(
+        arguments,
+        f"Identification: {', '.join(model.name for model in models)}",
+        {"results": figures},
+        "\n\n".join(f"{r.model} on {r.gallery_name}\n{r.report}" for r in results),
+        lambda: identification_sections(results),
+    )
 
 
 def _people(model: Model, folders: list[FaceFolder] | None) -> tuple[People, People]:

@@ -1,7 +1,6 @@
 """`sf2 eval pairs`: LFW's protocol, and how far the probabilities of a head can be trusted."""
 
 import argparse
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from ..cli import count
 from ..data import PairSet, read_pairs
 from ._checks import Pixels, as_embeddings
 from .calibration import Calibration, CalibrationReport, calibration_path, evaluate_calibration
-from .page import write_page
+from .output import write_output
 from .pages import pair_sections
 from .pairs import FAR_TARGETS, PairReport, best_common_threshold, pair_cosines, verify_pairs
 from .sources import Model, add_model_options, read_models
@@ -116,22 +115,19 @@ def run(arguments: argparse.Namespace) -> None:
         for model in models
         for pair_set in (sets or [None])
     ]
-    common = {model.name: _common(model.name, results) for model in models if len(sets) > 1}
-    if arguments.html:
-        names = ", ".join(model.name for model in models)
-        write_page(arguments.html, f"Verification of pairs: {names}", pair_sections(results))
-    if arguments.json:
-        figures: dict[str, Any] = {"results": [result.as_dict() for result in results]}
-        if common:
-            figures["common_threshold"] = common
-        print(json.dumps(figures, indent=2))
-    else:
-        print("\n\n".join(result.text() for result in results))
-        for name, figure in common.items():
-            print(f"\n{name}, one threshold for all sets: {figure['threshold']:.4f}")
-            for label, accuracy in figure["accuracy"].items():
-                own = figure["own_accuracy"][label]
-                print(f"{label}  accuracy {accuracy:.5f} ({own:.5f} by its own best threshold)")
+    figures: dict[str, Any] = {"results": [result.as_dict() for result in results]}
+    texts = [result.text() for result in results]
+    if len(sets) > 1:
+        common = {model.name: _common(model.name, results) for model in models}
+        figures["common_threshold"] = common
+        texts += [_common_text(name, figure) for name, figure in common.items()]
+    write_output(
+        arguments,
+        f"Verification of pairs: {', '.join(model.name for model in models)}",
+        figures,
+        "\n\n".join(texts),
+        lambda: pair_sections(results),
+    )
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -183,10 +179,8 @@ def _embeddings(model: Model, pair_set: PairSet | None) -> NDArray:
     return model.embed([pair_set.images[i] for i in first])[inverse]
 
 
-def _calibrate(
-    model: Model, result: PairResult, development: PairSet | None, arguments: argparse.Namespace
-) -> None:
-    report = result.report
+def _known_calibrations(model: Model, arguments: argparse.Namespace) -> dict[str, Calibration]:
+    """The head's own, or the one given, as `before`; one that lies beside the model as `stored`."""
     stored = calibration_path(model.path)
     before = None
     if arguments.scale is not None:
@@ -201,13 +195,20 @@ def _calibrate(
             f"{model.path} holds no SphereFace2 head, and {stored.name} is not beside it: give "
             "--scale, --t and --bias"
         )
+    return known
+
+
+def _calibrate(
+    model: Model, result: PairResult, development: PairSet | None, arguments: argparse.Namespace
+) -> None:
+    known = _known_calibrations(model, arguments)
     first = next(iter(known.values()))
+    scores, issame = result.report.scores, result.report.issame
     if development is None:
-        runs = np.array_split(np.arange(len(report.scores)), arguments.folds)
-        fitted = np.zeros(len(report.scores), dtype=bool)
-        fitted[: runs[arguments.folds // 2][0]] = True
-        after = first.refit(report.scores[fitted], report.issame[fitted])
-        held_out = ~fitted
+        runs = np.array_split(np.arange(len(scores)), arguments.folds)
+        fitted = runs[arguments.folds // 2][0]
+        after = first.refit(scores[:fitted], issame[:fitted])
+        scores, issame = scores[fitted:], issame[fitted:]
         result.calibration_pairs = (
             f"on the last {math.ceil(arguments.folds / 2)} of {arguments.folds} folds, refit on "
             "the others, whose people may be the same"
@@ -217,15 +218,13 @@ def _calibrate(
             raise ValueError("--development needs a backbone: saved embeddings are of one set")
         cosines = pair_cosines(as_embeddings(_embeddings(model, development)))
         after = first.refit(cosines, development.issame)
-        held_out = np.ones(len(report.scores), dtype=bool)
         result.calibration_pairs = f"on all pairs, refit on {development.name}"
-    scores, issame = report.scores[held_out], report.issame[held_out]
     result.calibrations = {
         name: evaluate_calibration(calibration, scores, issame)
         for name, calibration in {**known, "after": after}.items()
     }
     if arguments.save:
-        after.save(stored)
+        after.save(calibration_path(model.path))
 
 
 def _common(model: str, results: list[PairResult]) -> dict[str, Any]:
@@ -237,3 +236,11 @@ def _common(model: str, results: list[PairResult]) -> dict[str, Any]:
         "accuracy": dict(zip(names, common.accuracy.tolist(), strict=True)),
         "own_accuracy": dict(zip(names, common.own_accuracy.tolist(), strict=True)),
     }
+
+
+def _common_text(model: str, common: dict[str, Any]) -> str:
+    lines = [f"{model}, one threshold for all sets: {common['threshold']:.4f}"]
+    for name, accuracy in common["accuracy"].items():
+        own = common["own_accuracy"][name]
+        lines.append(f"{name}  accuracy {accuracy:.5f} ({own:.5f} by its own best threshold)")
+    return "\n".join(lines)

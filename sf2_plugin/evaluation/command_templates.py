@@ -1,14 +1,13 @@
 """`sf2 eval templates`: the 1:1 protocol of IJB-B and IJB-C."""
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ._checks import Pixels
 from .ijb import IjbImages, IjbPairs, read_ijb_images, read_ijb_pairs
-from .page import write_page
+from .output import write_output
 from .pages import template_sections
 from .sources import Model, add_model_options, read_models
 from .templates import FAR_TARGETS, TemplateReport, verify_templates
@@ -75,14 +74,13 @@ def run(arguments: argparse.Namespace) -> None:
         TemplateResult(model.name, _evaluate(model, images, pairs, arguments), images, pairs)
         for model in models
     ]
-    if arguments.html:
-        title = f"Verification of templates: {', '.join(model.name for model in models)}"
-        write_page(arguments.html, title, template_sections(results))
-    if arguments.json:
-        figures = [{"model": result.model, **result.report.as_dict()} for result in results]
-        print(json.dumps({"results": figures}, indent=2))
-    else:
-        print("\n\n".join(f"{result.model}\n{result.report}" for result in results))
+    write_output(
+        arguments,
+        f"Verification of templates: {', '.join(model.name for model in models)}",
+        {"results": [{"model": result.model, **result.report.as_dict()} for result in results]},
+        "\n\n".join(f"{result.model}\n{result.report}" for result in results),
+        lambda: template_sections(results),
+    )
 
 
 def _evaluate(

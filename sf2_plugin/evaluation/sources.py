@@ -15,12 +15,13 @@ from ..cli import count
 from ..progress import progress_bar
 from .backbones import Backbone, open_backbone
 from .embedding import BATCH_SIZE, default_cache, embed_images, file_digest
+from .output import add_output_options
 
 SAVED = (".npy", ".npz")
 
 
 def add_model_options(parser: argparse.ArgumentParser, saved: str) -> None:
-    """Arguments that every evaluation shares; `saved` says what a file of embeddings holds."""
+    """What every evaluation takes and gives; `saved` says what a file of embeddings holds."""
     parser.add_argument(
         "models",
         nargs="+",
@@ -35,19 +36,7 @@ def add_model_options(parser: argparse.ArgumentParser, saved: str) -> None:
     embedding.add_argument("--no-flip", action="store_true", help="leave out the flip test")
     embedding.add_argument("--cache", type=Path, default=default_cache(), metavar="DIR")
     embedding.add_argument("--no-cache", action="store_true", help="embed everything anew")
-    output = parser.add_argument_group("output")
-    output.add_argument("--json", action="store_true", help="print the figures as JSON")
-    output.add_argument(
-        "--html", type=_page_path, metavar="FILE", help="write a page that holds it all"
-    )
-
-
-def _page_path(text: str) -> Path:
-    """Argument type: refused before the work, not after it."""
-    path = Path(text)
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
-    return path
+    add_output_options(parser)
 
 
 @dataclass(frozen=True)
