@@ -16,6 +16,7 @@ from sf2_plugin.data import decode_image, encode_jpeg, write_pair_bin
 from sf2_plugin.evaluation import verify_pairs
 from sf2_plugin.evaluation.drawings import draw_det, draw_roc, draw_scores, svg
 from sf2_plugin.evaluation.page import Section, face_rows, paragraph, table, write_page
+from sf2_plugin.evaluation.roc import best_threshold
 
 VOID = {"meta", "img", "link", "br", "input", "hr"}
 
@@ -122,6 +123,18 @@ def test_the_page_shows_the_hardest_errors(pair_page):
     shown = [image.mean() for image in page.images()][: 2 * len(expected)]
     assert np.abs(np.array(shown) - np.repeat(expected, 2)).max() < 2
     assert f"pair {expected[0]}, score {report.scores[expected[0]]:.3f}, p = " in page.text
+
+
+def test_the_page_of_several_sets_shows_their_common_threshold(pair_page, capsys):
+    path, report = pair_page
+    root = path.parent
+    (root / "again.bin").write_bytes((root / "faces.bin").read_bytes())
+    files = [f"--pairs={root / name}.bin" for name in ("faces", "again")]
+    assert cli.main(["eval", "pairs", str(root / "good.npy"), *files, f"--html={path}2"]) == 0
+    page = Page(path.with_name("page.html2"))
+    threshold = best_threshold([report.roc])
+    accuracy = f"{report.roc.accuracy(threshold):.5f}"
+    assert f"\nthreshold\n{threshold:.5f}\nfaces\n{accuracy} ({accuracy})\nagain" in page.text
 
 
 def test_the_same_figures_make_the_same_page(pair_page, tmp_path):

@@ -117,8 +117,8 @@ def run(arguments: argparse.Namespace) -> None:
     ]
     figures: dict[str, Any] = {"results": [result.as_dict() for result in results]}
     texts = [result.text() for result in results]
-    if len(sets) > 1:
-        common = {model.name: _common(model.name, results) for model in models}
+    common = {model.name: _common(model.name, results) for model in models if len(sets) > 1}
+    if common:
         figures["common_threshold"] = common
         texts += [_common_text(name, figure) for name, figure in common.items()]
     write_output(
@@ -126,7 +126,7 @@ def run(arguments: argparse.Namespace) -> None:
         f"Verification of pairs: {', '.join(model.name for model in models)}",
         figures,
         "\n\n".join(texts),
-        lambda: pair_sections(results),
+        lambda: pair_sections(results, common),
     )
 
 

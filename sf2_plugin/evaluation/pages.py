@@ -1,7 +1,7 @@
 """What the page of each protocol shows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,9 +23,14 @@ _NAMES = ("AUC", "EER", "TAR", "FAR", "TPIR", "FPIR", "ECE", "Cllr", "DCF")
 _WORDS = {word.lower(): word for word in _NAMES}
 
 
-def pair_sections(results: "Sequence[PairResult]") -> list[Section]:
-    """A section a pair set, which compares the models, then each model's errors."""
-    sections = []
+def pair_sections(
+    results: "Sequence[PairResult]", common: Mapping[str, Mapping[str, Any]]
+) -> list[Section]:
+    """A section a pair set, which compares the models, then each model's errors.
+
+    `common` holds what `sf2 eval pairs --json` calls `common_threshold`, by model; it may be empty.
+    """
+    sections = [_common_threshold(common)] if common else []
     for name in dict.fromkeys(result.set for result in results):
         same_set = {result.model: result for result in results if result.set == name}
         thresholds = {m: float(result.report.thresholds.mean()) for m, result in same_set.items()}
@@ -122,6 +127,15 @@ def _cell(value: float | int | None) -> str:
     if value is None:
         return "not measurable"
     return str(value) if isinstance(value, int) else f"{value:.5f}"
+
+
+def _common_threshold(common: Mapping[str, Mapping[str, Any]]) -> Section:
+    rows = [["threshold", *(_cell(of["threshold"]) for of in common.values())]]
+    for name in next(iter(common.values()))["accuracy"]:
+        accuracies = [(of["accuracy"][name], of["own_accuracy"][name]) for of in common.values()]
+        rows.append([name, *(f"{_cell(one)} ({_cell(own)})" for one, own in accuracies)])
+    text = "Accuracy of each set, and in brackets by the set's own best threshold."
+    return Section("One threshold for all sets", paragraph(text) + table(["", *common], rows))
 
 
 def _calibration(result: "PairResult") -> Section:
