@@ -4,6 +4,7 @@ import io
 import multiprocessing
 import os
 import signal
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -111,6 +112,33 @@ def test_a_killed_run_goes_on_where_it_stopped(images, tmp_path):
     assert embedded.tobytes() == embed_images(Means(), images, **whole).tobytes()
     files = [{path.name: path.read_bytes() for path in (tmp_path / n).iterdir()} for n in "wk"]
     assert files[0] == files[1]
+
+
+class Padded:
+    """Images of 200 kB, made anew whenever one is asked for."""
+
+    def __init__(self, image, count):
+        self.image, self.count = image, count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, place):
+        return self.image + bytes(200_000)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_memory_does_not_grow_with_the_number_of_images(images):
+    def peak(count):
+        tracemalloc.start()
+        embed_images(Means(), Padded(images[0], count), batch_size=4)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    few, many = peak(16), peak(160)
+    assert few > 8 * 200_000
+    assert many < few + 100_000
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -3,6 +3,8 @@
 import base64
 import html.parser
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -135,6 +137,32 @@ def test_the_page_of_several_sets_shows_their_common_threshold(pair_page, capsys
     threshold = best_threshold([report.roc])
     accuracy = f"{report.roc.accuracy(threshold):.5f}"
     assert f"\nthreshold\n{threshold:.5f}\nfaces\n{accuracy} ({accuracy})\nagain" in page.text
+
+
+PHONE = """<iframe id="frame" src="{page}" style="width: 360px"></iframe><pre id="found"></pre>
+<script>frame.onload = () => {{
+  const page = frame.contentDocument, wide = page.documentElement;
+  found.textContent = "overflow " + (wide.scrollWidth - wide.clientWidth)
+    + ", broken " + [...page.images].filter(image => !image.naturalWidth).length
+    + ", loaded " + frame.contentWindow.performance.getEntriesByType("resource")
+      .filter(entry => !entry.name.startsWith("data:")).length;
+}}</script>"""
+
+
+def test_a_browser_shows_all_of_it_on_a_phone_and_loads_nothing(pair_page, tmp_path):
+    browser = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+    if browser is None:
+        pytest.skip("there is no Chromium")
+    (tmp_path / "phone.html").write_text(PHONE.format(page=pair_page[0].as_uri()))
+    options = "--headless --no-sandbox --disable-gpu --allow-file-access-from-files --dump-dom"
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    shown = subprocess.run(
+        [browser, *options.split(), "--virtual-time-budget=5000", profile, tmp_path / "phone.html"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "overflow 0, broken 0, loaded 0" in shown.stdout
 
 
 def test_the_same_figures_make_the_same_page(pair_page, tmp_path):
