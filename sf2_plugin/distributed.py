@@ -28,10 +28,17 @@ ProcessGroup = Any
 
 
 def rank_and_world_size(group: ProcessGroup = None) -> tuple[int, int]:
-    """This process' rank in the group and the group's size; 0 and 1 without torch.distributed."""
+    """This process' rank in the group and the group's size; 0 and 1 without torch.distributed.
+
+    Raises:
+        ValueError: this process is not in the group.
+    """
     if not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
-    return distributed.get_rank(group), distributed.get_world_size(group)
+    rank = distributed.get_rank(group)
+    if rank < 0:
+        raise ValueError(f"process_group does not have rank {distributed.get_rank()} in it")
+    return rank, distributed.get_world_size(group)
 
 
 def classes_of_rank(num_classes: int, rank: int, world_size: int) -> range:
@@ -50,7 +57,7 @@ def gather_sizes(size: int, device: torch.device, group: ProcessGroup = None) ->
     if world_size == 1:
         return [size]
     sizes = torch.empty(world_size, dtype=torch.int64, device=device)
-    mine = torch.tensor([size], dtype=torch.int64, device=device)
+    mine = torch.full((1,), size, dtype=torch.int64, device=device)
     _all_gather(sizes, mine, group=group)
     return sizes.tolist()
 
@@ -59,7 +66,7 @@ def gather(rows: Tensor, sizes: Sequence[int], group: ProcessGroup = None) -> Te
     """The rows of every rank, in the order of ranks, on every rank.
 
     In the backward pass each rank's rows get the sum of what all ranks made of them, times the
-    number of ranks (see above).
+    number of ranks (see above). Gradients below float32 are summed in it.
 
     Args:
         rows: (sizes[rank], ...) of this rank.
@@ -100,13 +107,14 @@ class _Gather(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        largest = max(ctx.sizes)
+        largest, dtype = max(ctx.sizes), gradient.dtype
+        gradient = gradient.to(torch.promote_types(dtype, torch.float32))
         parts = [_pad(part, largest) for part in gradient.split(ctx.sizes)]
         mine = gradient.new_empty(largest, *gradient.shape[1:])
         if largest:
             _reduce_scatter(mine, torch.cat(parts), group=ctx.group)
         rank, world_size = rank_and_world_size(ctx.group)
-        return mine[: ctx.sizes[rank]] * world_size, None, None
+        return (mine[: ctx.sizes[rank]] * world_size).to(dtype), None, None
 
 
 def _pad(rows: Tensor, size: int) -> Tensor:

@@ -48,9 +48,11 @@ class PartialFCSphereFace2(SphereFace2):
 
     **Communication.** A step exchanges, and none of it depends on the number of classes: how many
     faces each rank brings (8 bytes a rank), embeddings and labels (gathered), the embeddings'
-    gradient (reduced and scattered), and two scalars, the loss and the bias' gradient. With B
-    faces in all, b of them on this rank, and embeddings of D elements of s bytes, a rank receives
-    (B - b)(2 D s + 8) bytes: 3.7 MB with 8 ranks of 128 faces and 512 float32 elements.
+    gradient (reduced and scattered, in at least float32), and two scalars, the loss and the bias'
+    gradient. With B faces in all, b of them on this rank, and embeddings of D elements of s bytes,
+    a rank receives (B - b)(D s + D max(s, 4) + 8) bytes: 3.7 MB with 8 ranks of 128 faces and 512
+    float32 elements. With several ranks the host waits for the device once a step, for the batch
+    sizes, and once more where classes are sampled, for how many are in the batch.
 
     **Sampling.** With ``sample_rate`` below 1, the classes of the faces in the batch always take
     part, and of the others a fresh uniform sample does. A face's loss against sampled classes is
@@ -61,10 +63,12 @@ class PartialFCSphereFace2(SphereFace2):
     **Optimizers.** The gradient of the centers is dense, zero in rows that did not take part. SGD's
     momentum goes on moving such a row by past gradients, weight decay shortens it (which changes
     no cosine), and AdamW moves it by its decaying averages. PartialFC_V2 of arcface_torch does the
-    same; with SGD the expected update is then exactly that of ``sample_rate=1``, AdamW's
-    second moment makes its one differ. ``sparse_gradient=True`` gives the optimizer the sampled
-    rows and nothing else, as ``nn.Embedding(sparse=True)`` does: for SGD without momentum and
-    weight decay (the same update, at the price of the sampled rows), SparseAdam and Adagrad.
+    same. From the same centers and momentum, SGD's next step is in expectation that of
+    ``sample_rate=1``; of many steps this holds nearly, as the gradient is not linear in the
+    centers. AdamW's is another, by its second moment. ``sparse_gradient=True`` gives the optimizer
+    the sampled rows and nothing else, as ``nn.Embedding(sparse=True)`` does: for SGD without
+    momentum and weight decay (the same update, at the price of the sampled rows), SparseAdam and
+    Adagrad.
 
     Args:
         num_classes: C, identities in the training set, over all ranks.
@@ -79,15 +83,19 @@ class PartialFCSphereFace2(SphereFace2):
         classes: the classes of this rank, a range.
         weight: (len(classes), D) their centers.
         bias: (1,), equal on all ranks: its gradient is summed over ranks, so that every rank makes
-            the same update.
+            the same update. A state that is loaded without one leaves it as it is.
+        sharded: says to a host that this head may be built on several ranks.
 
     Raises:
-        ValueError: an unknown name, or a value outside its domain.
+        ValueError: an unknown name, or a value outside its domain; a process that is not in
+            `process_group`.
 
     Example:
         >>> head = PartialFCSphereFace2(1000, 512, sample_rate=0.1)
         >>> loss = head(torch.randn(8, 512), torch.randint(1000, (8,)))
     """
+
+    sharded = True
 
     def __init__(
         self,
@@ -121,9 +129,9 @@ class PartialFCSphereFace2(SphereFace2):
         arcface_torch's do, thus start from different centers, and any number of them from the
         same ones.
         """
-        seed = int(torch.randint(2**62, ()))
         first, last = self.classes.start, self.classes.stop
-        with torch.no_grad():
+        with torch.no_grad(), torch.device("cpu"):  # Whatever the default device is.
+            seed = int(torch.randint(2**62, ()))
             for start in range(first - first % INITIAL_BLOCK, last, INITIAL_BLOCK):
                 generator = torch.Generator().manual_seed(seed + start)
                 block = torch.randn(INITIAL_BLOCK, self.embedding_size, generator=generator)
@@ -132,6 +140,11 @@ class PartialFCSphereFace2(SphereFace2):
                     block[held.start - start : held.stop - start]
                 )
             self.bias.fill_(self.recipe.initial_bias(self.num_classes))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Imported centers come without a bias, whose right value goes by the hyperparameters.
+        state.setdefault(f"{prefix}bias", self.bias.detach())
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """The loss of the global batch, a scalar, equal on all ranks.
@@ -145,7 +158,7 @@ class PartialFCSphereFace2(SphereFace2):
             TypeError: embeddings not floating point, labels not integers.
             ValueError: a shape or device that does not fit, or, on every rank at once, a label.
         """
-        check_inputs(embeddings, self.weight, labels)
+        check_inputs(embeddings, self.weight, labels, self.bias)
         group = self.process_group
         if rank_and_world_size(group) != (self.rank, self.world_size):
             raise RuntimeError(
@@ -154,6 +167,9 @@ class PartialFCSphereFace2(SphereFace2):
                     *rank_and_world_size(group)
                 )
             )
+        if self.world_size > 1 and torch.is_grad_enabled() and not embeddings.requires_grad:
+            # The gather's backward is a collective: a rank that left it out would hang the others.
+            embeddings = embeddings.detach().requires_grad_()
         sizes = gather_sizes(len(embeddings), embeddings.device, group)
         x = gather(embeddings, sizes, group)
         labels = gather(labels.long(), sizes, group)
@@ -198,10 +214,11 @@ class PartialFCSphereFace2(SphereFace2):
     def _sampled_loss(self, x: Tensor, labels: Tensor, bias: Tensor) -> Tensor:
         """The loss against the batch's own classes, which count once, and against a sample of the
         rest, in which every class stands for several."""
-        present = labels[labels >= 0].unique()
-        absent = torch.ones(len(self.weight), dtype=torch.bool, device=x.device)
-        absent[present] = False
-        absent = absent.nonzero().squeeze(1)
+        # One more than there are classes, for the faces of none of them.
+        in_batch = torch.zeros(len(self.weight) + 1, dtype=torch.bool, device=x.device)
+        in_batch[labels] = True
+        present = in_batch[:-1].nonzero().squeeze(1)
+        absent = _indices(~in_batch[:-1], len(self.weight) - len(present))
         sampled = self._sample(absent)
 
         own = torch.where(labels >= 0, torch.searchsorted(present, labels), -1)
@@ -232,6 +249,16 @@ class PartialFCSphereFace2(SphereFace2):
             f"on rank {self.rank} of {self.world_size}, sample_rate={self.sample_rate}, "
             f"negative_weighting={self.negative_weighting}"
         )
+
+
+def _indices(mask: Tensor, count: int) -> Tensor:
+    """Where `mask` holds; as `count` says how often, a GPU need not be waited for."""
+    if mask.is_cuda:
+        try:
+            return torch.nonzero_static(mask, size=count).squeeze(1)
+        except NotImplementedError:  # Older torch.
+            pass
+    return mask.nonzero().squeeze(1)
 
 
 class _TakeRows(Function):

@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import sf2_plugin.distributed
 from sf2_plugin import PartialFCSphereFace2, SphereFace2, build_head
-from sf2_plugin.distributed import classes_of_rank
+from sf2_plugin.distributed import classes_of_rank, gather
 
 from .parity import relative_error
 from .ranks import on_ranks
@@ -149,8 +149,38 @@ def refusals():
         return str(error), head(x, labels).item()
 
 
+def without_gradient():
+    """Loss and gradient where the last rank's embeddings need no gradient."""
+    head = double_head(11)
+    x, labels = of_rank((4, 4, 4), *global_batch((4, 4, 4), 11))
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    x.requires_grad_(rank < world_size - 1)
+    loss = head(x, labels)
+    loss.backward()
+    return loss.item(), head.weight.grad
+
+
+#: Gradients of three ranks, whose sum float16 holds, and not that of the first two.
+HALVES = (40000.0, 40000.0, -60000.0)
+
+
+def half_precision():
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    rows = torch.zeros(1, 1, dtype=torch.float16, requires_grad=True)
+    (gather(rows, [1] * world_size) * HALVES[rank]).sum().backward()
+    return rows.grad
+
+
+def outside_of_the_group():
+    group = distributed.new_group([0])
+    if distributed.get_rank() > 0:
+        with pytest.raises(ValueError, match=r"process_group does not have rank [12] in it"):
+            PartialFCSphereFace2(11, SIZE, process_group=group)
+
+
 def everything(rank):
     parts = (gradients, five_steps, sampled_draws, collectives, refusals)
+    parts += (without_gradient, half_precision, outside_of_the_group)
     return {part.__name__: part() for part in parts}
 
 
@@ -253,6 +283,20 @@ def test_every_rank_refuses_a_wrong_label_and_none_waits(answers):
         assert loss == pytest.approx(full_gradients(11)[0].item())
 
 
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_a_rank_without_gradient_does_not_hang_the_others(answers, world_size):
+    loss, _, weight_grad, _ = full_gradients(11)
+    losses, weight_grads = zip(*answers(world_size, "without_gradient"), strict=True)
+    assert losses == pytest.approx([loss.item()] * world_size)
+    assert relative_error(torch.cat(weight_grads), weight_grad) < 1e-9
+
+
+def test_half_precision_gradients_are_summed_in_float32(answers):
+    for gradient in answers(3, "half_precision"):
+        assert gradient.dtype == torch.float16
+        assert gradient.item() == 3 * sum(HALVES)
+
+
 def test_without_torch_distributed_one_process_holds_all_classes():
     sharded, whole = double_head(11), whole_head(11)
     batch = global_batch((4, 4, 4), 11)
@@ -343,6 +387,19 @@ def test_a_group_that_appears_after_the_head_is_refused(tmp_path):
     head.world_size = 2
     with pytest.raises(RuntimeError, match="built as rank 0 of 2 and is used as rank 0 of 1"):
         head(*global_batch((4, 4, 4), 11))
+
+
+def test_it_can_be_built_on_the_meta_device():
+    with torch.device("meta"):
+        assert PartialFCSphereFace2(11, SIZE).weight.is_meta
+
+
+def test_a_state_without_bias_leaves_the_heads_own():
+    head, other = double_head(11, margin=0.2), double_head(11)
+    bias = head.bias.item()
+    head.load_state_dict({"weight": 2 * other.weight})
+    assert torch.equal(head.weight, 2 * other.weight)
+    assert head.bias.item() == bias != other.bias.item()
 
 
 def test_the_registry_builds_it():
