@@ -13,9 +13,9 @@ from ._checks import Pixels
 from .command_templates import add_ijb_options, ijb_inputs
 from .identification import FPIR_TARGETS, IdentificationReport, identify
 from .ijb import IjbSubjects, read_ijb_galleries, read_ijb_images, read_ijb_probes
+from .models import Model, add_model_options, read_models
 from .output import write_output
-from .pages import identification_sections
-from .sources import Model, add_model_options, read_models
+from .sections import identification_sections
 from .templates import pool_templates, rows_of
 
 ARRAYS = ("gallery", "gallery_ids", "probes", "probe_ids")

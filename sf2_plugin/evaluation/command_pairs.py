@@ -13,10 +13,10 @@ from ..cli import count
 from ..data import PairSet, read_pairs
 from ._checks import Pixels, as_embeddings
 from .calibration import Calibration, CalibrationReport, calibration_path, evaluate_calibration
+from .models import Model, add_model_options, read_models
 from .output import write_output
-from .pages import pair_sections
 from .pairs import FAR_TARGETS, PairReport, best_common_threshold, pair_cosines, verify_pairs
-from .sources import Model, add_model_options, read_models
+from .sections import pair_sections
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

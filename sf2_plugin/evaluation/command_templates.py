@@ -7,9 +7,9 @@ from typing import Any
 
 from ._checks import Pixels
 from .ijb import IjbImages, IjbPairs, read_ijb_images, read_ijb_pairs
+from .models import Model, add_model_options, read_models
 from .output import write_output
-from .pages import template_sections
-from .sources import Model, add_model_options, read_models
+from .sections import template_sections
 from .templates import FAR_TARGETS, TemplateReport, verify_templates
 
 
