@@ -71,6 +71,10 @@ class PairResult:
     calibration_pairs: str = ""
     """Which pairs they are."""
 
+    @property
+    def has_faces(self) -> bool:
+        return self.pair_set is not None
+
     def faces(self, pair: int) -> tuple[Pixels, Pixels]:
         assert self.pair_set is not None
         return self.pair_set.decode(2 * pair), self.pair_set.decode(2 * pair + 1)

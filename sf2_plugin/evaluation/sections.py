@@ -1,11 +1,11 @@
 """What the page of each protocol shows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._checks import Bools, Floats, Pixels
+from ._checks import Bools, Floats
 from ._text import Figures
 from .drawings import draw_cmc, draw_det, draw_reliability, draw_roc, draw_scores, svg
 from .page import Section, drawings, face_rows, heading, paragraph, table
@@ -39,16 +39,9 @@ def pair_sections(
         sections.append(Section(name, body))
         sections += [_calibration(r) for r in same_set.values() if r.calibrations]
         sections += [
-            _verification_errors(
-                f"{model} on {name}",
-                result.report.scores,
-                result.report.issame,
-                thresholds[model],
-                result.faces,
-                result.caption,
-            )
+            _verification_errors(f"{model} on {name}", result, thresholds[model])
             for model, result in same_set.items()
-            if result.pair_set
+            if result.has_faces
         ]
     return sections
 
@@ -64,14 +57,7 @@ def template_sections(results: "Sequence[TemplateResult]") -> list[Section]:
     body = figures_table({result.model: result.report.as_dict() for result in results})
     sections = [Section("Templates", body + _curves(rocs, thresholds))]
     return sections + [
-        _verification_errors(
-            result.model,
-            result.report.scores,
-            result.report.issame,
-            thresholds[result.model],
-            result.faces,
-            result.caption,
-        )
+        _verification_errors(result.model, result, thresholds[result.model])
         for result in results
         if result.has_faces
     ]
@@ -150,16 +136,12 @@ def _calibration(result: "PairResult") -> Section:
 
 
 def _verification_errors(
-    name: str,
-    scores: Floats,
-    issame: Bools,
-    threshold: float,
-    faces: Callable[[int], Sequence[Pixels]],
-    caption: Callable[[int], str],
+    name: str, result: "PairResult | TemplateResult", threshold: float
 ) -> Section:
+    scores, issame = result.report.scores, result.report.issame
     accepted = scores >= threshold
-    body = _hardest("Different people, accepted", accepted & ~issame, scores, faces, caption)
-    body += _hardest("One person, rejected", ~accepted & issame, -scores, faces, caption)
+    body = _hardest("Different people, accepted", accepted & ~issame, scores, result)
+    body += _hardest("One person, rejected", ~accepted & issame, -scores, result)
     return Section(f"{name}: hardest errors at threshold {threshold:.4f}", body)
 
 
@@ -167,8 +149,7 @@ def _misidentifications(result: "SearchResult") -> Section:
     report = result.report
     lead = report.rival_scores - report.mate_scores
     body = paragraph("Who was searched for, whom the model found, and the right one.")
-    title = "Another person found"
-    body += _hardest(title, report.ranks > 1, lead, result.faces, result.caption)
+    body += _hardest("Another person found", report.ranks > 1, lead, result)
     return Section(f"{result.model} on {result.gallery_name}: hardest errors", body)
 
 
@@ -176,12 +157,11 @@ def _hardest(
     title: str,
     wrong: Bools,
     hardness: Floats,
-    faces: Callable[[int], Sequence[Pixels]],
-    caption: Callable[[int], str],
+    result: "PairResult | TemplateResult | SearchResult",
 ) -> str:
     """The hardest of the errors `wrong` (N,): the faces and the caption of each."""
     found = np.flatnonzero(wrong)
     worst = found[np.argsort(-hardness[found], kind="stable")][:HARDEST].tolist()
-    rows = face_rows([(faces(i), caption(i)) for i in worst])
+    rows = face_rows([(result.faces(i), result.caption(i)) for i in worst])
     shown = f", the hardest {HARDEST}" if len(found) > HARDEST else ""
     return f"{heading(f'{title}: {len(found)}{shown}')}\n{rows}\n"
