@@ -22,7 +22,8 @@ def layout(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
         "name_5pts_score.txt": f"1.jpg {LANDMARKS} 0.99\nb#2.jpg {LANDMARKS} 0.5\n",
         "face_tid_mid.txt": "1.jpg 7 69544\nb#2.jpg 40000 12\n",
         "template_pair_label.txt": "7 40000 0\n7 7 1\n",
-        "1N_probe_mixed.csv": "TEMPLATE_ID,SUBJECT_ID,FILENAME\n7,101,x.jpg\n40000,102,y.jpg\n",
+        "1N_probe_mixed.csv": "TEMPLATE_ID,SUBJECT_ID,FILENAME\n"
+        "40000,102,y.jpg\n7,101,x.jpg\n7,101,z.jpg\n",
     }
     galleries = ("S1", "S2") if name == "ijbb" else ("G1", "G2")
     for k, gallery in enumerate(galleries):
@@ -65,6 +66,7 @@ def test_images_pairs_galleries_and_probes_are_read(layout):
         ("template_pair_label.txt", "1 2 1\n1 3 2\n", read_ijb_pairs, "line 2 must have the label"),
         ("1N_probe_mixed.csv", "A,B\n", read_ijb_probes, "is empty"),
         ("1N_probe_mixed.csv", "A,B\n1,x\n", read_ijb_probes, "is not as InsightFace"),
+        ("1N_probe_mixed.csv", "A,B\n1,2\n3,2\n3,4\n", read_ijb_probes, "subjects to template 3"),
     ],
 )
 def test_files_that_are_not_as_the_layout_says_are_named(layout, file, content, read, message):

@@ -63,7 +63,7 @@ class PairResult:
     """One model on one pair set."""
 
     model: str
-    set: str
+    set_name: str
     report: PairReport
     pair_set: PairSet | None
     calibrations: dict[str, CalibrationReport] = field(default_factory=dict)
@@ -88,7 +88,11 @@ class PairResult:
         return f"{text}, p = {latest.probability(score)[0]:.2f}"
 
     def as_dict(self) -> dict[str, Any]:
-        figures: dict[str, Any] = {"model": self.model, "set": self.set, **self.report.as_dict()}
+        figures: dict[str, Any] = {
+            "model": self.model,
+            "set": self.set_name,
+            **self.report.as_dict(),
+        }
         if self.calibrations:
             figures["calibration"] = {
                 "pairs": self.calibration_pairs,
@@ -97,7 +101,7 @@ class PairResult:
         return figures
 
     def text(self) -> str:
-        lines = [f"{self.model} on {self.set}", str(self.report)]
+        lines = [f"{self.model} on {self.set_name}", str(self.report)]
         if self.calibrations:
             lines.append(f"\ncalibration, {self.calibration_pairs}")
         for name, report in self.calibrations.items():
@@ -234,7 +238,7 @@ def _calibrate(
 def _common(model: str, results: list[PairResult]) -> dict[str, Any]:
     mine = [result for result in results if result.model == model]
     common = best_common_threshold([result.report for result in mine])
-    names = [result.set for result in mine]
+    names = [result.set_name for result in mine]
     return {
         "threshold": common.threshold,
         "accuracy": dict(zip(names, common.accuracy.tolist(), strict=True)),

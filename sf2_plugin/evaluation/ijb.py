@@ -69,7 +69,7 @@ class IjbSubjects:
     """A gallery or the probes of the 1:N protocol."""
 
     templates: Ids
-    """(T,)"""
+    """(T,) ascending."""
     subjects: Ids
     """(T,) who each template shows."""
 
@@ -147,6 +147,10 @@ def _find(root: str | os.PathLike[str]) -> tuple[Path, str]:
 
 def _read_subjects(path: Path) -> IjbSubjects:
     table = _read(path, "i8", delimiter=",", skiprows=1, usecols=(0, 1), ndmin=2)
+    table = np.unique(table, axis=0)  # Some copies have a line for each image of a template.
+    twice = table[1:, 0] == table[:-1, 0]
+    if twice.any():
+        raise ValueError(f"{path} gives two subjects to template {table[twice.argmax(), 0]}")
     return IjbSubjects(templates=table[:, 0].copy(), subjects=table[:, 1].copy())
 
 

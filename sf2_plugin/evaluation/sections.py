@@ -31,8 +31,8 @@ def pair_sections(
     `common` holds what `sf2 eval pairs --json` calls `common_threshold`, by model; it may be empty.
     """
     sections = [_common_threshold(common)] if common else []
-    for name in dict.fromkeys(result.set for result in results):
-        same_set = {result.model: result for result in results if result.set == name}
+    for name in dict.fromkeys(result.set_name for result in results):
+        same_set = {result.model: result for result in results if result.set_name == name}
         thresholds = {m: float(result.report.thresholds.mean()) for m, result in same_set.items()}
         body = figures_table({m: result.report.as_dict() for m, result in same_set.items()})
         body += _curves({m: result.report.roc for m, result in same_set.items()}, thresholds)
@@ -132,7 +132,7 @@ def _calibration(result: "PairResult") -> Section:
         figures_table(columns),
         drawings([("Reliability: on the diagonal, probabilities are what they say", reliability)]),
     ]
-    return Section(f"{result.model} on {result.set}: calibration", "\n".join(body))
+    return Section(f"{result.model} on {result.set_name}: calibration", "\n".join(body))
 
 
 def _verification_errors(
