@@ -23,10 +23,12 @@ from .data.atomic import atomic_folder
 from .distributed import classes_of_rank
 from .partial_fc import PartialFCSphereFace2
 from .progress import progress_bar
-from .recipe import PRESETS, Recipe
 
 HEAD = "state_dict_softmax_fc"
 OPTIMIZER = "state_optimizer"
+#: How many ranks saved together. Without it, as the bare host saves, nothing tells that the last
+#: files are missing: the first ones of a split are a split of fewer classes.
+WORLD_SIZE = "world_size"
 #: Where rank 0 keeps what the ranks that resharding left out had of their own, a backbone's
 #: running statistics for one, so that going back to as many ranks loses nothing.
 LEFT_OUT = "ranks_left_out"
@@ -71,8 +73,9 @@ class Shards:
         ranks = range(len(self.checkpoints))
         classes = [classes_of_rank(self.num_classes, rank, len(ranks)) for rank in ranks]
         return {
-            "head": "SphereFace2" if "bias" in first[HEAD] else "PartialFC_V2",
+            "head": "PartialFC_V2" if is_partial_fc_v2(first) else "SphereFace2",
             "ranks": len(ranks),
+            "ranks_recorded": first.get(WORLD_SIZE),
             "classes": self.num_classes,
             "embedding_size": self.embedding_size,
             "dtype": str(weight.dtype).removeprefix("torch."),
@@ -115,6 +118,8 @@ def load_checkpoint(path: Path, load: Callable[..., Any] = torch.load) -> Any:
 def read_shards(folder: str | Path) -> Shards:
     """The checkpoints `checkpoint_gpu_{rank}.pt` of a folder.
 
+    Of ranks beyond the number that the checkpoint records, an older run's, none is read.
+
     Raises:
         ValueError: a file that cannot be read, a rank that is missing, or ranks that were not
             saved together; each names the file.
@@ -122,14 +127,29 @@ def read_shards(folder: str | Path) -> Shards:
     """
     folder = Path(folder)
     matches = (re.fullmatch(r"checkpoint_gpu_(\d+)\.pt", path.name) for path in folder.glob("*.pt"))
-    ranks = sorted(int(match[1]) for match in matches if match)
-    if not ranks:
+    found = {int(match[1]) for match in matches if match}
+    if not found:
         raise FileNotFoundError(f"{folder} has no {file_name(0)}")
-    missing = sorted(set(range(ranks[-1])) - set(ranks))
-    if missing:
-        raise ValueError(f"{folder / file_name(missing[0])} is missing: there are {ranks}")
-    paths = [folder / file_name(rank) for rank in ranks]
+    first = folder / file_name(0)
+    recorded = recorded_ranks(load_checkpoint(first), first) if 0 in found else None
+    world_size = recorded or max(found) + 1
+    missing = next((rank for rank in range(world_size) if rank not in found), None)
+    if missing is not None:
+        raise ValueError(f"{folder / file_name(missing)} is missing: there are {sorted(found)}")
+    paths = [folder / file_name(rank) for rank in range(world_size)]
     return _checked([load_checkpoint(path) for path in paths], paths)
+
+
+def recorded_ranks(checkpoint: Any, path: Path) -> int | None:
+    """How many ranks saved together with this one; None where the checkpoint does not say.
+
+    Raises:
+        ValueError: it says something else than a number of ranks.
+    """
+    ranks = checkpoint.get(WORLD_SIZE) if isinstance(checkpoint, dict) else None
+    if ranks is not None and not (type(ranks) is int and ranks > 0):
+        raise ValueError(f"{path} holds {WORLD_SIZE} {ranks!r}, which is no number of ranks")
+    return ranks
 
 
 def _checked(checkpoints: list[Checkpoint], paths: list[Path]) -> Shards:
@@ -151,7 +171,7 @@ def _checked(checkpoints: list[Checkpoint], paths: list[Path]) -> Shards:
     first, sharded = checkpoints[0], _sharded_places(checkpoints[0])
     copied = {name: value for name, value in first[HEAD].items() if name != "weight"}
     for checkpoint, path in zip(checkpoints, paths, strict=True):
-        for name in ("epoch", "global_step"):
+        for name in ("epoch", "global_step", WORLD_SIZE):
             if checkpoint.get(name) != first.get(name):
                 raise ValueError(
                     f"{path} was saved at {name} {checkpoint.get(name)} and {paths[0]} at "
@@ -204,6 +224,8 @@ def reshard(shards: Shards, world_size: int) -> Iterator[Checkpoint]:
         classes = classes_of_rank(shards.num_classes, rank, world_size)
         share = {place: shards.rows(place, classes) for place in shards.sharded}
         checkpoint = _replaced(first, {**own.get(rank, {}), **share})
+        if WORLD_SIZE in first:  # Else it stays as the host wrote it, byte for byte.
+            checkpoint[WORLD_SIZE] = world_size
         if rank == 0 and left_out:
             checkpoint[LEFT_OUT] = left_out
         yield checkpoint
@@ -220,17 +242,18 @@ def write_shards(checkpoints: Iterable[Checkpoint], folder: str | Path) -> None:
             torch.save(checkpoint, partial / file_name(rank))
 
 
-def import_shards(source: str | Path, preset: str = "opensphere") -> Shards:
+def import_shards(source: str | Path) -> Shards:
     """Class centers that other code trained, as a checkpoint of this project's head.
 
     Args:
         source: a folder of arcface_torch's `checkpoint_gpu_{rank}.pt`, or a checkpoint file of
             OpenSphere or wespeaker whose head holds (classes, D) centers.
-        preset: whose initial bias the head gets where the source has none.
 
     From arcface_torch all of the checkpoint is kept (backbone, schedule, step, the backbone's
     momentum), so that training resumes from it with this loss; the head's momentum, which belongs
     to another loss, is dropped. From the others only the head is taken: see `load_centers`.
+    Where the source has no bias, the checkpoint has none, and a head that loads it keeps its own,
+    fresh one, which fits its hyperparameters.
 
     Raises:
         ValueError: a file that cannot be read, or holds no centers that are recognised.
@@ -239,36 +262,48 @@ def import_shards(source: str | Path, preset: str = "opensphere") -> Shards:
     source = Path(source)
     if source.is_dir():
         shards = read_shards(source)
-        bias = _initial_bias(shards.num_classes, preset)
-        converted = [_with_bias(checkpoint, bias) for checkpoint in shards.checkpoints]
-        return _checked(converted, [source / file_name(rank) for rank in range(len(converted))])
-    weight, found = _centers_of_file(source)
-    bias = _initial_bias(len(weight), preset) if found is None else found.reshape(1)
-    return _checked([{HEAD: OrderedDict(weight=weight, bias=bias)}], [source])
+        ranks = range(len(shards.checkpoints))
+        converted = [
+            {**_with_bias_to_train(checkpoint), WORLD_SIZE: len(ranks)}
+            for checkpoint in shards.checkpoints
+        ]
+        return _checked(converted, [source / file_name(rank) for rank in ranks])
+    weight, bias = _centers_of_file(source)
+    head = OrderedDict(weight=weight)
+    if bias is not None:
+        head["bias"] = bias.reshape(1)
+    return _checked([{HEAD: head, WORLD_SIZE: 1}], [source])
 
 
-def _initial_bias(num_classes: int, preset: str) -> Tensor:
-    return torch.tensor([Recipe.from_preset(preset).initial_bias(num_classes)])
+def is_partial_fc_v2(checkpoint: Checkpoint) -> bool:
+    """Whether the optimizer has class centers of the head and no bias, as with arcface_torch's."""
+    return (
+        "bias" not in checkpoint.get(HEAD, {})
+        and OPTIMIZER in checkpoint
+        and len(_head_parameters(checkpoint)) == 1
+    )
 
 
-def _with_bias(checkpoint: Checkpoint, bias: Tensor) -> Checkpoint:
-    if "bias" in checkpoint[HEAD]:
+def _with_bias_to_train(checkpoint: Checkpoint) -> Checkpoint:
+    """PartialFC_V2's checkpoint, with a second parameter of the head in the optimizer."""
+    if not is_partial_fc_v2(checkpoint):
         return checkpoint
-    changes: dict[Place, Any] = {(HEAD, "bias"): bias}
-    if OPTIMIZER in checkpoint:
-        optimizer = checkpoint[OPTIMIZER]
-        (weight,) = _head_parameters(checkpoint)
-        state = {number: kept for number, kept in optimizer["state"].items() if number != weight}
-        changes[OPTIMIZER, "state"] = state
-        groups = len(optimizer["param_groups"])
-        changes[OPTIMIZER, "param_groups", groups - 1, "params"] = [weight, weight + 1]
+    optimizer = checkpoint[OPTIMIZER]
+    (weight,) = _head_parameters(checkpoint)
+    state = {number: kept for number, kept in optimizer["state"].items() if number != weight}
+    groups = len(optimizer["param_groups"])
+    changes: dict[Place, Any] = {
+        (OPTIMIZER, "state"): state,
+        (OPTIMIZER, "param_groups", groups - 1, "params"): [weight, weight + 1],
+    }
     return _replaced(checkpoint, changes)
 
 
 def _centers_of_file(path: Path) -> tuple[Tensor, Tensor | None]:
     content = load_checkpoint(path)
     if isinstance(content, dict):
-        head = content.get("model", content).get("head")
+        model = content.get("model", content)
+        head = model.get("head") if isinstance(model, dict) else None
         if isinstance(head, dict) and "w" in head:  # OpenSphere
             return head["w"], head.get("b")
         if "projection.weight" in content:  # wespeaker
@@ -375,13 +410,7 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ranks", type=count, default=1, help="default %(default)s")
     parser.add_argument("--out", required=True, metavar="DIR", help="new or empty folder")
-    parser.add_argument(
-        "--preset",
-        choices=PRESETS,
-        default="opensphere",
-        help="whose initial bias is used where the source has none (default %(default)s)",
-    )
-    parser.set_defaults(run=lambda given: _write(import_shards(given.source, given.preset), given))
+    parser.set_defaults(run=lambda given: _write(import_shards(given.source), given))
 
 
 def _write(shards: Shards, given: argparse.Namespace) -> None:
@@ -405,6 +434,8 @@ def _show(shards: Shards, as_json: bool) -> None:
         f"{figures['head']}: {figures['classes']} classes of size {figures['embedding_size']}, "
         f"{figures['dtype']}, {figures['ranks']} ranks"
     )
+    if figures["ranks_recorded"] is None:
+        print("number of ranks: not recorded, so files missing at the end would go unnoticed")
     for name in ("epoch", "global_step", "bias"):
         if figures[name] is not None:
             print(f"{name.replace('_', ' ')}: {figures[name]:g}")

@@ -130,8 +130,11 @@ def test_three_ranks_go_on_where_two_stopped(tmp_path):
         assert relative_error(bias, expected[0][2]) < 1e-9
 
 
-def checkpoints(optimizer="sgd", world_size=2, head=None):
-    """What ranks would save, without any: a backbone and shards of random centers."""
+def checkpoints(optimizer="sgd", world_size=2, head=None, recorded=True):
+    """What ranks would save, without any: a backbone and shards of random centers.
+
+    The bare host records no number of ranks.
+    """
     generator = torch.Generator().manual_seed(0)
     saved = []
     for rank in range(world_size):
@@ -149,8 +152,10 @@ def checkpoints(optimizer="sgd", world_size=2, head=None):
         parameters = [p for group in trainer.param_groups for p in group["params"]]
         sum(p.square().sum() for p in parameters).backward()
         trainer.step()
+        record = {"world_size": world_size} if recorded else {}
         saved.append(
             {
+                **record,
                 "epoch": 2,
                 "global_step": 20,
                 "state_dict_backbone": backbone.state_dict(),
@@ -161,14 +166,16 @@ def checkpoints(optimizer="sgd", world_size=2, head=None):
     return saved
 
 
+@pytest.mark.parametrize("recorded", [True, False])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_this_head_with_either_optimizer_there_and_back(tmp_path, optimizer):
-    write_shards(checkpoints(optimizer), tmp_path / "a")
+def test_this_head_with_either_optimizer_there_and_back(tmp_path, optimizer, recorded):
+    write_shards(checkpoints(optimizer, recorded=recorded), tmp_path / "a")
     write_shards(reshard(read_shards(tmp_path / "a"), 1), tmp_path / "b")
     write_shards(reshard(read_shards(tmp_path / "b"), 2), tmp_path / "c")
     assert same_files(tmp_path / "a", tmp_path / "c")
     figures = read_shards(tmp_path / "b").describe()
     assert figures["head"] == "SphereFace2"
+    assert figures["ranks_recorded"] == (1 if recorded else None)
     expected = {"sgd": ["momentum_buffer"], "adamw": ["exp_avg", "exp_avg_sq"]}
     assert figures["optimizer"] == expected[optimizer]
 
@@ -178,19 +185,21 @@ def partial_fc_v2(weight):
 
 
 def test_arcface_torch_import_resumes_with_this_head(tmp_path):
-    write_shards(checkpoints(head=partial_fc_v2), tmp_path / "arcface")
+    write_shards(checkpoints(head=partial_fc_v2, recorded=False), tmp_path / "arcface")
+    assert read_shards(tmp_path / "arcface").describe()["head"] == "PartialFC_V2"
     shards = import_shards(tmp_path / "arcface")
-    initial = Recipe().initial_bias(7)
-    assert shards.describe()["head"] == "SphereFace2"
-    assert shards.describe()["bias"] == pytest.approx(initial)
+    figures = shards.describe()
+    assert (figures["head"], figures["bias"]) == ("SphereFace2", None)
+    assert figures["ranks_recorded"] == 2
     write_shards(reshard(shards, 1), tmp_path / "imported")
     checkpoint = read_shards(tmp_path / "imported").checkpoints[0]
-    head, backbone = PartialFCSphereFace2(7, 4), nn.BatchNorm1d(4)
+    head, backbone = PartialFCSphereFace2(7, 4, lam=0.9, scale=64), nn.BatchNorm1d(4)
     groups = [{"params": backbone.parameters()}, {"params": head.parameters()}]
     optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
     backbone.load_state_dict(checkpoint["state_dict_backbone"])
     head.load_state_dict(checkpoint["state_dict_softmax_fc"])
     optimizer.load_state_dict(checkpoint["state_optimizer"])
+    assert head.bias.item() == pytest.approx(Recipe(lam=0.9, scale=64).initial_bias(7))
     assert set(optimizer.state) == set(backbone.parameters())  # The head's momentum is dropped.
     head(torch.randn(3, 4), torch.tensor([0, 6, 2])).backward()
     optimizer.step()
@@ -209,10 +218,11 @@ def test_other_checkpoints_give_their_centers(tmp_path, content, bias):
     weight = torch.randn(7, 4)
     torch.save(content(weight), tmp_path / "model.pt")
     write_shards(reshard(import_shards(tmp_path / "model.pt"), 3), tmp_path / "shards")
-    head = PartialFCSphereFace2(7, 4)
+    head = PartialFCSphereFace2(7, 4, margin=0.2)
     load_centers(head, tmp_path / "shards")
     assert torch.equal(head.weight, weight)
-    assert head.bias.item() == pytest.approx(Recipe().initial_bias(7) if bias is None else bias)
+    fresh = Recipe(margin=0.2).initial_bias(7)
+    assert head.bias.item() == pytest.approx(fresh if bias is None else bias)
 
 
 def test_centers_of_another_shape_are_refused(tmp_path):
@@ -228,6 +238,20 @@ def cut_short(folder):
 
 def remove_first(folder):
     (folder / file_name(0)).unlink()
+
+
+def remove_last(folder):
+    (folder / file_name(1)).unlink()
+
+
+def other_number(folder):
+    path = folder / file_name(1)
+    torch.save({**torch.load(path), "world_size": 3}, path)
+
+
+def no_number(folder):
+    path = folder / file_name(0)
+    torch.save({**torch.load(path), "world_size": "2"}, path)
 
 
 def other_step(folder):
@@ -268,6 +292,9 @@ def code(folder):
         (cut_short, "checkpoint_gpu_1.pt is cut short or no checkpoint"),
         (code, "checkpoint_gpu_1.pt is cut short or no checkpoint"),
         (remove_first, "checkpoint_gpu_0.pt is missing"),
+        (remove_last, "checkpoint_gpu_1.pt is missing: there are [0]"),
+        (other_number, "checkpoint_gpu_1.pt was saved at world_size 3 and"),
+        (no_number, "checkpoint_gpu_0.pt holds world_size '2', which is no number of ranks"),
         (other_step, "checkpoint_gpu_1.pt was saved at global_step 19 and"),
         (other_bias, "were saved from different heads"),
         (swapped, "checkpoint_gpu_0.pt holds 3 classes, and rank 0 of 2 with 7 classes"),
@@ -283,6 +310,21 @@ def test_damage_is_refused_by_name_and_writes_nothing(tmp_path, capsys, damage, 
     assert message in printed.err
     assert "code from a checkpoint ran" not in printed.out
     assert not out.exists()
+
+
+def test_the_files_of_an_older_run_with_more_ranks_are_left_alone(tmp_path):
+    folder = tmp_path / "a"
+    write_shards(checkpoints(), folder)
+    (folder / file_name(2)).write_text("of an older run")
+    assert read_shards(folder).describe()["ranks"] == 2
+
+
+def test_a_checkpoint_of_the_bare_host_says_that_its_end_may_be_missing(tmp_path, capsys):
+    for recorded in (True, False):
+        folder = str(tmp_path / str(recorded))
+        write_shards(checkpoints(recorded=recorded), folder)
+        assert main(["shards", "show", folder]) == 0
+        assert ("number of ranks: not recorded" in capsys.readouterr().out) != recorded
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path):
@@ -317,6 +359,8 @@ def test_the_commands(tmp_path, capsys):
         (["reshard", "a", "--ranks", "2", "--out", "a"], "a already exists"),
         (["reshard", "a", "--ranks", "0", "--out", "b"], "must be a whole number of at least 1"),
         (["import", "model.pt", "--out", "b"], "model.pt holds no class centers"),
+        (["import", "tensor.pt", "--out", "b"], "tensor.pt holds no class centers"),
+        (["import", "vector.pt", "--out", "b"], "vector.pt has no class centers"),
     ],
 )
 def test_bad_commands_end_with_status_2_and_one_line(
@@ -324,6 +368,8 @@ def test_bad_commands_end_with_status_2_and_one_line(
 ):
     write_shards(checkpoints(), tmp_path / "a")
     torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "model.pt")
+    torch.save({"model": torch.zeros(2)}, tmp_path / "tensor.pt")
+    torch.save({"head": {"w": torch.zeros(2)}}, tmp_path / "vector.pt")
     monkeypatch.chdir(tmp_path)
     try:
         status = main(["shards", *arguments])
