@@ -1,5 +1,6 @@
 """A sharded head under MMEngine's Runner, started by torchrun, against the head of one process."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,13 +22,17 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from sf2_plugin.integrations.mmengine import FaceVerificationHook, PartialFCHook
-from sf2_plugin.integrations.mmengine.partial_fc import clip_grad_norm_over_ranks
+from sf2_plugin.integrations.mmengine.partial_fc import (
+    _load_checkpoint,
+    _save_shard,
+    clip_grad_norm_over_ranks,
+)
 from sf2_plugin.integrations.mmengine.verification_hook import embed_faces
 from torch import distributed, nn
 
 from sf2_plugin import PartialFCSphereFace2
 from sf2_plugin.data import encode_jpeg, write_pair_bin
-from sf2_plugin.shards import HEAD, read_shards
+from sf2_plugin.shards import HEAD, file_name, read_shards
 
 from .parity import relative_error
 
@@ -268,6 +273,7 @@ def test_shards_lie_beside_their_checkpoint_and_go_with_it(ranks, folder):
     figures = shards.describe()
     assert figures["optimizer"] == ["momentum_buffer"]
     assert (figures["epoch"], figures["global_step"]) == (4, 8)
+    assert figures["ranks_recorded"] == 2
     for rank, checkpoint in zip(ranks, shards.checkpoints, strict=True):
         assert torch.equal(checkpoint[HEAD]["weight"], rank["norm"]["state"][-2])
 
@@ -277,7 +283,7 @@ def test_the_checkpoint_of_rank_0_leaves_the_shard_out(plain, ranks, folder):
         torch.load(folder / name / "epoch_4.pth") for name in ("plain_norm", "sharded_norm")
     )
     lacks = with_head["state_dict"].keys() - without["state_dict"].keys()
-    assert lacks == {"head.loss_module.weight", "head.loss_module.bias"}
+    assert lacks == {"head.loss_module.weight"}
     states = [checkpoint["optimizer"]["state"].keys() for checkpoint in (with_head, without)]
     assert states[0] - states[1] == {4, 5}
 
@@ -307,6 +313,39 @@ def test_a_checkpoint_without_its_shards_is_not_resumed(ranks, folder, tmp_path)
     (tmp_path / "epoch_3.pth").symlink_to(folder / "sharded_norm" / "epoch_3.pth")
     with pytest.raises(ValueError, match=r"cannot be resumed: there is no .*epoch_3\.shards"):
         train(folder, "alone", load_from=str(tmp_path / "epoch_3.pth"), resume=True)
+
+
+@pytest.mark.parametrize("key", ["head.loss_module.weight", "backbone.layers.0.weight"])
+def test_a_warning_says_that_no_centers_are_loaded(tmp_path, key):
+    warnings = []
+    runner = SimpleNamespace(
+        model=build_model(partial_fc=True), logger=SimpleNamespace(warning=warnings.append)
+    )
+    checkpoint = {"state_dict": {key: torch.zeros(1)}}
+    path = str(tmp_path / "epoch_3.pth")
+    assert _load_checkpoint(lambda *_: checkpoint, runner, path) is checkpoint
+    assert len(warnings) == ("head" not in key)
+
+
+def test_shards_are_replaced_without_a_moment_in_which_there_are_none(tmp_path, monkeypatch):
+    folder = tmp_path / "epoch_3.shards"
+    _save_shard({"step": 1}, folder, 0)
+    replace = os.replace
+
+    def killed(source, target):
+        if Path(target) == folder:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _save_shard({"step": 2}, folder, 0)
+    files = {torch.load(path)["step"] for path in tmp_path.rglob("*.pt")}
+    assert files == {1, 2}
+    _save_shard({"step": 3}, folder, 0)
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert torch.load(folder / file_name(0))["step"] == 3
 
 
 def test_a_plain_head_has_no_hook(plain, folder):

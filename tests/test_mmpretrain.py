@@ -273,3 +273,21 @@ test_pipeline = [dict(type="PackInputs")]
     torch.save({"meta": {"cfg": config}, "state_dict": {}}, tmp_path / "evil.pth")
     with pytest.raises(ValueError, match=message):
         MMPretrainBackbone(tmp_path / "evil.pth")
+
+
+@pytest.mark.parametrize("saved_bias", [-3.0, None])
+def test_a_sharded_checkpoint_embeds_and_calibrates_without_the_centers(tmp_path, saved_bias):
+    model = dict(
+        type="ImageClassifier",
+        backbone=dict(type="ResNet", depth=18, stem_channels=8, base_channels=8),
+    )
+    head = dict(type="SphereFace2ClsHead", num_classes=10**12, in_channels=64, partial_fc=True)
+    config = f"""model = {model | dict(head=head)!r}
+test_pipeline = [dict(type="PackInputs")]
+"""
+    state = dict(MODELS.build(model).state_dict())
+    if saved_bias is not None:
+        state["head.loss_module.bias"] = torch.tensor([saved_bias])
+    torch.save({"meta": {"cfg": config}, "state_dict": state}, tmp_path / "epoch_1.pth")
+    calibration = MMPretrainBackbone(tmp_path / "epoch_1.pth").calibration
+    assert (calibration and calibration.bias) == saved_bias

@@ -28,7 +28,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sf2_plugin import PartialFCSphereFace2
 from sf2_plugin.data.atomic import atomic_file
-from sf2_plugin.shards import HEAD, OPTIMIZER, Shards, file_name, load_centers, read_shards
+from sf2_plugin.shards import (
+    HEAD,
+    OPTIMIZER,
+    WORLD_SIZE,
+    Shards,
+    file_name,
+    load_centers,
+    read_shards,
+)
 
 
 def sharded_head(model: nn.Module) -> PartialFCSphereFace2 | None:
@@ -55,7 +63,9 @@ class PartialFCHook(Hook):
     Rank 0's checkpoint leaves the shard's optimizer state out, shards go when `CheckpointHook`
     removes their checkpoint, and what couples ranks is made to agree between them:
     ``clip_grad=dict(max_norm=...)`` clips by the norm of the whole model's gradient, all shards
-    included, and a loss scaler skips a step on all ranks or on none.
+    included, and a loss scaler skips a step on all ranks or on none. `EMAHook` averages the
+    backbone as ever; its averages of the class centers, on which no embedding depends, are in no
+    checkpoint and begin anew on resuming.
     """
 
     priority = "LOWEST"  # CheckpointHook has opened its folder by then.
@@ -172,6 +182,7 @@ def _save_checkpoint(
         meta = kwargs.get("meta") or {}
         shard = _shard(runner, head, save_optimizer)
         shard.update(epoch=meta.get("epoch"), global_step=meta.get("iter"))
+        shard[WORLD_SIZE] = head.world_size
         _save_shard(shard, shards_folder(Path(out_dir, filename)), head.rank)
     original(runner, out_dir, filename, file_client_args, save_optimizer, *args, **kwargs)
 
@@ -184,7 +195,8 @@ def _load_checkpoint(
     if head is None:
         return checkpoint
     if lack := _lack(head, filename):
-        runner.logger.warning(f"No shards are loaded with {filename}: {lack}")
+        if not _brings_centers(checkpoint, runner.model, head):
+            runner.logger.warning(f"No shards are loaded with {filename}: {lack}")
         return checkpoint
     load_centers(head, shards_folder(filename))
     if "optimizer" in checkpoint and isinstance(runner.optim_wrapper, OptimWrapper):
@@ -231,16 +243,16 @@ def _around(original: Any, around: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _leave_out(head: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-    """Whoever saves or broadcasts the model's state takes it to be the same on every rank."""
-    for name, _parameter in head.named_parameters():
-        del state[prefix + name]
+    """Whoever saves or broadcasts the model's state takes it to be the same on every rank.
+
+    The bias is, and it calibrates scores where the centers are not at hand.
+    """
+    del state[prefix + "weight"]
 
 
 def _fill_in(head: PartialFCSphereFace2, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """A checkpoint brings none of the centers, or, from a head that is not sharded, all of them."""
-    for name, parameter in head.named_parameters():
-        state.setdefault(prefix + name, parameter.detach())
-    weight = state[prefix + "weight"]
+    weight = state.setdefault(prefix + "weight", head.weight.detach())
     if len(weight) == head.num_classes:
         state[prefix + "weight"] = weight[head.classes.start : head.classes.stop]
 
@@ -280,8 +292,11 @@ def _shard(runner: Runner, head: PartialFCSphereFace2, with_optimizer: bool) -> 
 
 
 def _save_shard(shard: dict[str, Any], folder: Path, rank: int) -> None:
-    """Every rank writes its file, then the folder takes its name, whole."""
-    partial = folder.with_name(f".{folder.name}.partial")
+    """Every rank writes its file, then the folder takes its name, whole.
+
+    A folder of that name is removed once the new one is in its place.
+    """
+    partial, old = (folder.with_name(f".{folder.name}.{part}") for part in ("partial", "old"))
     if is_main_process():
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -290,8 +305,11 @@ def _save_shard(shard: dict[str, Any], folder: Path, rank: int) -> None:
         torch.save(shard, file)
     barrier()
     if is_main_process():
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(folder, old)
         os.replace(partial, folder)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _optimizer_state(head: PartialFCSphereFace2, shards: Shards) -> dict[str, dict[str, Any]]:
@@ -306,6 +324,14 @@ def _optimizer_state(head: PartialFCSphereFace2, shards: Shards) -> dict[str, di
         }
         for index, (name, _) in enumerate(head.named_parameters())
     }
+
+
+def _brings_centers(checkpoint: dict[str, Any], model: nn.Module, head: nn.Module) -> bool:
+    """Whether it is the checkpoint of a head that is not sharded, which `_fill_in` has taken."""
+    bare: Any = model.module if is_model_wrapper(model) else model
+    (name,) = (name for name, module in bare.named_modules() if module is head)
+    key = f"{name}.weight".lstrip(".")
+    return any(each.endswith(key) for each in checkpoint.get("state_dict", checkpoint))
 
 
 def _lack(head: PartialFCSphereFace2, checkpoint: str) -> str | None:
