@@ -45,8 +45,8 @@ def available_heads() -> list[str]:
     return sorted({*_heads, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
 
 
-def build_head(name: str, num_classes: int, embedding_size: int, **kwargs: Any) -> nn.Module:
-    """The head called `name`, built.
+def head_builder(name: str) -> Callable[..., nn.Module]:
+    """What builds the head called `name`.
 
     Raises:
         ValueError: no head of that name.
@@ -58,7 +58,16 @@ def build_head(name: str, num_classes: int, embedding_size: int, **kwargs: Any) 
             known = ", ".join(map(repr, available_heads()))
             raise ValueError(f"no head is called {name!r}; there are {known}")
         builder = register_head(name)(next(iter(points)).load())
-    return builder(num_classes, embedding_size, **kwargs)
+    return builder
+
+
+def build_head(name: str, num_classes: int, embedding_size: int, **kwargs: Any) -> nn.Module:
+    """The head called `name`, built.
+
+    Raises:
+        ValueError: no head of that name.
+    """
+    return head_builder(name)(num_classes, embedding_size, **kwargs)
 
 
 register_head("sphereface2")(SphereFace2)

@@ -14,10 +14,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from sf2_plugin.integrations.arcface_torch import checkpoints, loss
+from sf2_plugin.integrations.arcface_torch.mends import MENDS, Run
+from torch import nn
 
+from sf2_plugin import SphereFace2, registry
 from sf2_plugin.cli import main
 from sf2_plugin.data import (
     read_face_folder,
@@ -29,6 +34,7 @@ from sf2_plugin.data import (
 from sf2_plugin.shards import read_shards
 
 from .conftest import SHARED
+from .ranks import on_ranks
 
 pytestmark = pytest.mark.timeout(1800)
 pytest.importorskip("torchvision")
@@ -240,7 +246,8 @@ def wait_for(condition, processes, seconds):
 def test_a_killed_rank_ends_the_others_and_the_last_checkpoint_resumes(
     host, records, tmp_path, capsys
 ):
-    items = dict(loss="sphereface2", sample_rate=0.5)
+    items = dict(loss="sphereface2", sample_rate=0.5, interclass_filtering_threshold=0.9)
+    items.update(optimizer="adamw", lr=0.003, gradient_acc=2, fp16=True, val_targets=["val"])
     config = write_config(host, "killed", records, num_epoch=1000, **items)
     output = host / "work_dirs" / "killed"
     port = free_port()
@@ -256,37 +263,219 @@ def test_a_killed_rank_ends_the_others_and_the_last_checkpoint_resumes(
                 rank.kill()
                 rank.wait()
         log.seek(0)
-        assert "sf2-plugin, timeout: " in log.read()
+        printed = log.read()
+    assert "sf2-plugin, timeout: " in printed
+    assert "sample_rate=0.5" in printed
+    assert "interclass_filtering_threshold=0.9" in printed
     shards = read_shards(output)
+    assert shards.describe()["ranks_recorded"] == 2
     assert shards.num_classes == 6
     epoch, step = (shards.checkpoints[0][name] for name in ("epoch", "global_step"))
     assert step == 3 * epoch
 
-    # The same two ranks go on, under torchrun.
-    config = write_config(host, "killed", records, num_epoch=epoch + 1, resume=True, **items)
+    # The same two ranks go on, under torchrun, beside what a killed rank may leave.
+    left = output / ".checkpoint_gpu_1.pt.99.partial"
+    left.write_text("cut short")
+    more = 5
+    config = write_config(host, "killed", records, num_epoch=epoch + more, resume=True, **items)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    run(host, *torchrun, *LAUNCHER, "train_v2.py", config, *ON_CPU)
+    resumed = run(host, *torchrun, *LAUNCHER, "train_v2.py", config, *ON_CPU)
     shards = read_shards(output)
-    assert shards.checkpoints[0]["global_step"] == step + 3
+    assert shards.checkpoints[0]["global_step"] == step + 3 * more
+    assert not left.exists()
+    measured = losses(resumed)
+    first = losses(printed)
+    assert measured[max(measured)] < first[min(first)]
+    assert re.search(r"\[val\]\[\d+\]EER: [01]\.\d{5}", resumed)
 
-    # One rank cannot, until the shards are merged.
-    config = write_config(host, "killed", records, num_epoch=epoch + 2, resume=True, **items)
+    # One rank can once the shards are merged, unless a file is cut short.
+    merged = host / "work_dirs" / "merged"
+    assert main(["shards", "reshard", str(output), "--ranks", "1", "--out", str(merged)]) == 0
+    items.update(num_epoch=epoch + more + 1, resume=True, output=str(merged))
+    config = write_config(host, "merged", records, **items)
+    assert max(losses(run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU))) > step + 3 * more
+    path = merged / "checkpoint_gpu_0.pt"
+    path.write_bytes(path.read_bytes()[:-100])
     refused = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU, expect=1)
-    advice = "holds the checkpoint of 2 ranks and this run has 1: sf2 shards reshard"
-    assert advice in refused
-    merged = str(host / "work_dirs" / "merged")
-    assert main(["shards", "reshard", str(output), "--ranks", "1", "--out", merged]) == 0
-    config = write_config(
-        host, "merged", records, num_epoch=epoch + 2, resume=True, output=merged, **items
-    )
-    assert max(losses(run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU))) > step + 3
+    assert f"{path} is cut short or no checkpoint of tensors" in refused
 
 
-def test_what_the_head_does_not_take_is_named(host, faces):
-    config = write_config(host, "wrong", faces, loss="sphereface2", sphereface2=dict(margn=0.2))
-    output = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU, expect=1)
-    assert "config.sphereface2 holds what the head does not take" in output
-    assert "margn" in output
+def checkpoint(step, world_size=2, head=("weight", "bias")):
+    return {
+        "global_step": step,
+        "state_dict_softmax_fc": {name: torch.zeros(1) for name in head},
+        "state_optimizer": {"param_groups": [{"params": list(range(len(head)))}]},
+        **({"world_size": world_size} if world_size else {}),
+    }
+
+
+def save_and_resume(rank, folder):
+    """What two ranks, each with a disk of its own, save, and are told when they resume."""
+    checkpoints.host_config = lambda: {"loss": "sphereface2"}
+    torch_save, fsync = torch.save, os.fsync
+    checkpoints.write_whole_and_check()
+    path = folder / str(rank) / f"checkpoint_gpu_{rank}.pt"
+    path.parent.mkdir()
+    answers = {}
+
+    def attempt(name, action):
+        try:
+            answers[name] = action()
+        except Exception as error:
+            answers[name] = f"{type(error).__name__}: {error}"
+
+    def resume():
+        return torch.load(f=path)["global_step"]
+
+    (path.parent / f".{path.name}.99.partial").touch()  # A killed rank's.
+    (path.parent / "checkpoint_gpu_7.pt").touch()  # An older run's.
+    torch.save(obj=checkpoint(1, world_size=None), f=path)
+    answers["recorded"] = torch.load(path)["world_size"]
+
+    def full(file):
+        raise OSError("disk full")
+
+    os.fsync = full if rank == 1 else fsync
+    attempt("disk full", lambda: torch.save(checkpoint(2), path))
+    os.fsync = fsync
+    attempt("after disk full", resume)
+    answers["files"] = sorted(each.name for each in path.parent.iterdir())
+    for name, content in {
+        "bare host": checkpoint(1, world_size=None),
+        "other ranks": checkpoint(1, world_size=3),
+        "other head": checkpoint(1, head=["weight"]),
+        "other step": checkpoint(rank),
+    }.items():
+        torch_save(content, path)
+        attempt(name, resume)
+    if rank == 1:
+        path.unlink()
+    attempt("missing", resume)
+    return answers
+
+
+def test_checkpoints_are_saved_and_resumed_on_all_ranks_or_on_none(tmp_path):
+    for rank, answers in enumerate(on_ranks(save_and_resume, 2, tmp_path)):
+        path = tmp_path / str(rank) / f"checkpoint_gpu_{rank}.pt"
+        assert answers["files"] == sorted([path.name, "checkpoint_gpu_7.pt"])
+        assert answers["recorded"] == 2
+        assert (
+            answers["disk full"]
+            == (
+                "RuntimeError: rank 1 could not save: OSError: disk full",
+                "OSError: disk full",
+            )[rank]
+        )
+        assert answers["after disk full"] == answers["bare host"] == 1
+        assert answers["other ranks"] == (
+            f"ValueError: {path} is of a checkpoint of 3 ranks and this run has 2: "
+            f"sf2 shards reshard {path.parent} --ranks 2 --out DIR"
+        )
+        assert answers["other head"] == (
+            f"ValueError: {path} holds the class centers of PartialFC_V2, and config.loss is "
+            f"'sphereface2': sf2 shards import {path.parent} --ranks 2 --out DIR"
+        )
+        assert (
+            "checkpoint_gpu_0.pt at step 0, checkpoint_gpu_1.pt at step 1"
+            in (answers["other step"])
+        )
+        start = ("RuntimeError: rank 1 could not resume: FileNotFoundError", "FileNotFoundError")
+        assert answers["missing"].startswith(start[rank])
+
+
+class Plain(nn.Module):
+    """A head that knows nothing of ranks, samples or thresholds."""
+
+    def __init__(self, num_classes, embedding_size, temperature=1.0):
+        super().__init__()
+        if temperature < 0:
+            raise TypeError("its own trouble")
+
+
+class Anything(nn.Module):
+    """A head that takes any argument."""
+
+    def __init__(self, num_classes, embedding_size, **kwargs):
+        super().__init__()
+        self.given = kwargs
+
+
+class Renamed(SphereFace2):
+    """A head that takes what its base class takes."""
+
+    def __init__(self, num_classes, embedding_size, **kwargs):
+        super().__init__(num_classes, embedding_size, **kwargs)
+
+
+@pytest.fixture
+def build(monkeypatch):
+    """The head that the adapter builds with a config, some number of ranks, a threshold."""
+
+    def head(config, ranks=1, threshold=0.0):
+        monkeypatch.setattr(loss, "host_config", lambda: config)
+        monkeypatch.setattr(loss, "rank_and_world_size", lambda: (0, ranks))
+        others = dict(plain=Plain, anything=Anything, renamed=Renamed)
+        monkeypatch.setattr(registry, "_heads", registry._heads | others)
+        margin_loss = SimpleNamespace(interclass_filtering_threshold=threshold)
+        return loss._head(config["loss"], margin_loss, 4, 11, 0.5, False)
+
+    return head
+
+
+@pytest.mark.parametrize(
+    ("config", "ranks", "error", "message"),
+    [
+        (dict(loss="sphereface2", sphereface2=dict(margn=1)), 1, ValueError, "not take: .*'margn'"),
+        (dict(loss="plain", plain=dict(scale=1)), 1, ValueError, "not take: .*'scale'"),
+        (dict(loss="plain", plain=dict(temperature=-1)), 1, TypeError, "its own trouble"),
+        (dict(loss="plain"), 2, ValueError, "'plain' is not sharded, and each of the 2 ranks"),
+        (
+            dict(loss="sphereface2", sphereface2=dict(sparse_gradient=True)),
+            1,
+            ValueError,
+            "config.sphereface2 asks for sparse_gradient",
+        ),
+    ],
+)
+def test_what_a_head_cannot_do_in_this_host_is_refused(build, config, ranks, error, message):
+    with pytest.raises(error, match=message):
+        build(config, ranks)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "kept"), [(0, 0), (-1, 0), (0.3, 0.3), (1, 1), (1.5, 0), (float("inf"), 0)]
+)
+def test_the_hosts_threshold_is_any_number(build, threshold, kept):
+    head = build(dict(loss="sphereface2", sphereface2=None), ranks=2, threshold=threshold)
+    assert head.recipe.interclass_filtering_threshold == kept
+
+
+def test_the_hosts_items_reach_the_heads_that_take_them(build):
+    assert isinstance(build(dict(loss="plain", plain={})), Plain)
+    given = build(dict(loss="anything", anything=dict(color="red")), threshold=0.2).given
+    assert given == dict(sample_rate=0.5, interclass_filtering_threshold=0.2, color="red")
+    renamed = build(dict(loss="renamed", renamed=dict(margin=0.2)), threshold=0.3)
+    assert renamed.recipe.margin == 0.2
+    assert renamed.recipe.interclass_filtering_threshold == 0.3
+
+
+def test_labels_may_be_a_column_as_with_partial_fc_v2(build):
+    head = build(dict(loss="sphereface2", sphereface2=dict(sample_rate=1.0)))
+    x, labels = torch.randn(3, 4), torch.tensor([0, 5, -1])
+    assert torch.equal(head(x, labels[:, None]), head(x, labels))
+
+
+def test_workers_are_forked_where_python_would_not(monkeypatch):
+    (mend,) = (mend for mend in MENDS if mend.name == "workers")
+    for methods, needed in (
+        (["fork", "spawn", "forkserver"], False),
+        (["forkserver", "spawn", "fork"], True),
+        (["spawn"], False),
+    ):
+        monkeypatch.setattr(
+            "multiprocessing.get_all_start_methods", lambda methods=methods: methods
+        )
+        assert mend.needed(Run("cpu")) == needed
 
 
 def test_the_doctor_knows_the_host(host, capsys):

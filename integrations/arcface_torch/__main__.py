@@ -20,7 +20,8 @@ def main() -> None:
         "--timeout",
         type=float,
         metavar="SECONDS",
-        help="how long a rank waits for the others before it gives up (default: torch's)",
+        help="how long a rank waits for the others before it gives up (default: torch's); they "
+        "also wait for rank 0 while it verifies val_targets, so allow for that",
     )
     given, script_arguments = parser.parse_known_args()
     if not Path(given.script).is_file():

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,16 @@ from torch import distributed
 
 from sf2_plugin.data.atomic import atomic_file
 from sf2_plugin.distributed import rank_and_world_size
-from sf2_plugin.shards import file_name, load_checkpoint
+from sf2_plugin.shards import (
+    WORLD_SIZE,
+    file_name,
+    is_partial_fc_v2,
+    load_checkpoint,
+    recorded_ranks,
+)
 
-from .host import replace
+from .host import host_config, replace
+from .loss import NAMES
 
 
 def write_whole_and_check() -> None:
@@ -26,45 +34,89 @@ def _is_shard(file: Any) -> bool:
     return re.fullmatch(r"checkpoint_gpu_\d+\.pt", Path(file).name) is not None
 
 
+# The functions that follow keep torch's names of parameters.
+
+
 def _save(save: Callable[..., None]) -> Callable[..., None]:
-    def save_whole(content: Any, file: Any, *args: Any, **kwargs: Any) -> None:
-        if not isinstance(file, (str, os.PathLike)):
-            return save(content, file, *args, **kwargs)
-        with atomic_file(Path(file)) as whole:
-            save(content, whole, *args, **kwargs)
-            if _is_shard(file):
-                # No rank's file takes the place of the last one before all are written.
-                distributed.barrier()
+    def save_whole(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(f, (str, os.PathLike)):
+            return save(obj, f, *args, **kwargs)
+        path = Path(f)
+        if not _is_shard(path):
+            with atomic_file(path) as file:
+                return save(obj, file, *args, **kwargs)
+        for partial in path.parent.glob(f".{path.name}.*.partial"):  # Of a rank that was killed.
+            partial.unlink(missing_ok=True)
+        _, world_size = rank_and_world_size()
+        # No rank's file takes the place of the last one before all are on disk.
+        with atomic_file(path) as file, _on_all_ranks("save"):
+            save({**obj, WORLD_SIZE: world_size}, file, *args, **kwargs)
+            file.flush()
+            os.fsync(file.fileno())
 
     return save_whole
 
 
 def _load(load: Callable[..., Any]) -> Callable[..., Any]:
-    def load_checked(file: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _is_shard(file):
-            return load(file, *args, **kwargs)
-        _check_number_of_ranks(Path(file).parent)
-        checkpoint = load_checkpoint(Path(file), load)
-        _check_step(checkpoint, Path(file).parent)
+    def load_checked(f: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _is_shard(f):
+            return load(f, *args, **kwargs)
+        path = Path(f)
+        with _on_all_ranks("resume"):
+            checkpoint = load_checkpoint(path, load)
+            _check_number_of_ranks(checkpoint, path)
+            _check_head(checkpoint, path)
+        _check_step(checkpoint, path.parent)
         return checkpoint
 
     return load_checked
 
 
-def _check_number_of_ranks(folder: Path) -> None:
+@contextmanager
+def _on_all_ranks(what: str) -> Iterator[None]:
+    """What fails on one rank fails on all of them, and none waits for another in vain."""
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as caught:
+        error = caught
+    failures = _from_all_ranks(error and f"{type(error).__name__}: {error}")
+    if error:
+        raise error
+    for rank, failure in enumerate(failures):
+        if failure:
+            raise RuntimeError(f"rank {rank} could not {what}: {failure}")
+
+
+def _from_all_ranks(value: Any) -> list[Any]:
     _, world_size = rank_and_world_size()
-    saved = sum(map(_is_shard, folder.iterdir())) if folder.is_dir() else 0
-    if saved != world_size:
+    values = [value] * world_size
+    if world_size > 1:
+        distributed.all_gather_object(values, value)
+    return values
+
+
+def _check_number_of_ranks(checkpoint: dict[str, Any], path: Path) -> None:
+    saved, (_, world_size) = recorded_ranks(checkpoint, path), rank_and_world_size()
+    if saved not in (None, world_size):
         raise ValueError(
-            f"{folder} holds the checkpoint of {saved} ranks and this run has {world_size}: "
-            f"sf2 shards reshard {folder} --ranks {world_size} --out DIR"
+            f"{path} is of a checkpoint of {saved} ranks and this run has {world_size}: "
+            f"sf2 shards reshard {path.parent} --ranks {world_size} --out DIR"
+        )
+
+
+def _check_head(checkpoint: dict[str, Any], path: Path) -> None:
+    _, world_size = rank_and_world_size()
+    if host_config().get("loss") in NAMES and is_partial_fc_v2(checkpoint):
+        raise ValueError(
+            f"{path} holds the class centers of PartialFC_V2, and config.loss is "
+            f"{host_config().get('loss')!r}: "
+            f"sf2 shards import {path.parent} --ranks {world_size} --out DIR"
         )
 
 
 def _check_step(checkpoint: dict[str, Any], folder: Path) -> None:
-    _, world_size = rank_and_world_size()
-    steps: list[Any] = [None] * world_size
-    distributed.all_gather_object(steps, checkpoint["global_step"])
+    steps = _from_all_ranks(checkpoint.get("global_step"))
     if len(set(steps)) > 1:
         saved = ", ".join(f"{file_name(rank)} at step {step}" for rank, step in enumerate(steps))
         raise ValueError(f"{folder} holds files that were not saved together: {saved}")

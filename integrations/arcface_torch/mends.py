@@ -5,6 +5,7 @@ import functools
 import importlib
 import inspect
 import logging
+import multiprocessing
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,6 +77,11 @@ def limit_waiting(run: Run) -> None:
     )
 
 
+def workers_are_not_forked(run: Run) -> bool:
+    methods = multiprocessing.get_all_start_methods()  # The first of them is the default.
+    return "fork" in methods and methods[0] != "fork"
+
+
 def always(run: Run) -> bool:
     return True
 
@@ -97,9 +103,15 @@ MENDS = (
     ),
     Mend(
         "cpu",
-        "gloo in place of nccl and no CUDA call, in float32",
+        "gloo in place of nccl and no CUDA call; float32, but what DDP exchanges (in float16)",
         lambda run: run.device == "cpu",
         lambda run: cpu.run_on_cpu(),
+    ),
+    Mend(
+        "workers",
+        "the loader's processes are forked, and so have what is mended here",
+        workers_are_not_forked,
+        lambda run: multiprocessing.set_start_method("fork", force=True),
     ),
     Mend(
         "timeout",

@@ -87,15 +87,15 @@ def main(args):
             loss = module_partial_fc(backbone(img), local_labels)
             if cfg.fp16:
                 amp.scale(loss).backward()
-                amp.unscale_(opt)
+            else:
+                loss.backward()
+            if global_step % cfg.gradient_acc == 0:
+                if cfg.fp16:
+                    amp.unscale_(opt)
                 torch.nn.utils.clip_grad_norm_(backbone.parameters(), 5)
                 amp.step(opt)
                 amp.update()
-            else:
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(backbone.parameters(), 5)
-                opt.step()
-            opt.zero_grad()
+                opt.zero_grad()
             lr_scheduler.step()
             loss_am.update(loss.item(), 1)
             callback_logging(

@@ -10,6 +10,7 @@ config.embedding_size = 512
 config.sample_rate = 1
 config.interclass_filtering_threshold = 0
 config.fp16 = False
+config.gradient_acc = 1
 config.batch_size = 128
 config.optimizer = "sgd"
 config.lr = 0.1
