@@ -103,7 +103,7 @@ MENDS = (
     ),
     Mend(
         "cpu",
-        "gloo in place of nccl and no CUDA call; float32, but what DDP exchanges (in float16)",
+        "gloo in place of nccl and no CUDA call, in float32; DDP exchanges gradients in float16",
         lambda run: run.device == "cpu",
         lambda run: cpu.run_on_cpu(),
     ),
