@@ -105,7 +105,8 @@ def _build(faces: Path, work_dir: Path, epochs: int | None, seed: int) -> tuple[
 
 
 def _verify(runner: Any, pair_set: Any) -> PairReport:
-    from .integrations.mmengine.metrics import FAR_TARGETS, verify_faces
+    from .evaluation.pairs import FAR_TARGETS
+    from .integrations.mmengine.metrics import verify_faces
     from .integrations.mmengine.verification_hook import embed_faces
 
     embeddings = embed_faces(runner.model, pair_set, batch_size=128)

@@ -255,7 +255,8 @@ def test_both_hosts_and_the_command_print_the_same_figures(evaluate, trained, ca
     mean, deviation = (figures[f"grid_accuracy_{name}"] for name in ("mean", "std"))
     for line in (
         f"Accuracy-Flip: {mean:.5f}+-{deviation:.5f}",
-        f"EER: {figures['eer']:.5f}  TAR@FAR=0.1: {figures['tar_at_far_0.1']:.5f}",
+        f"EER: {figures['eer']:.5f}  TAR@FAR=0.1: {figures['tar_at_far_0.1']:.5f}"
+        f"  Accuracy-Exact: {figures['accuracy_mean']:.5f}",
     ):
         assert f"[pairs][7]{line}" in caplog.messages
 
@@ -269,6 +270,7 @@ def test_a_checkpoint_gives_the_figures_and_the_head_of_its_host(evaluate, train
     names = {
         "accuracy": "accuracy_mean",
         "accuracy_std": "accuracy_std",
+        "grid_accuracy": "grid_accuracy_mean",
         "eer": "eer",
         "auc": "auc",
     }

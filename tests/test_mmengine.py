@@ -118,6 +118,7 @@ def test_the_metric_agrees_with_verify_pairs_in_any_order(pairs, flip_test):
     assert figures == {
         "tiny/accuracy": pytest.approx(report.accuracy.mean()),
         "tiny/accuracy_std": pytest.approx(report.accuracy.std()),
+        "tiny/grid_accuracy": pytest.approx(report.grid_accuracy.mean()),
         "tiny/eer": pytest.approx(report.eer),
         "tiny/auc": pytest.approx(report.auc),
         # 1e-6 cannot be measured on 20 impostor pairs.
