@@ -160,8 +160,8 @@ def without_gradient():
     return loss.item(), head.weight.grad
 
 
-#: Gradients of three ranks, whose sum float16 holds, and not that of the first two.
-HALVES = (40000.0, 40000.0, -60000.0)
+#: Gradients of three ranks: added one by one to the first, float16 rounds the others away.
+HALVES = (2048.0, 1.0, 1.0)
 
 
 def half_precision():
@@ -294,7 +294,7 @@ def test_a_rank_without_gradient_does_not_hang_the_others(answers, world_size):
 def test_half_precision_gradients_are_summed_in_float32(answers):
     for gradient in answers(3, "half_precision"):
         assert gradient.dtype == torch.float16
-        assert gradient.item() == 3 * sum(HALVES)
+        assert gradient == torch.tensor(3 * sum(HALVES), dtype=torch.float16)
 
 
 def test_without_torch_distributed_one_process_holds_all_classes():
@@ -339,6 +339,18 @@ def test_a_sample_rate_of_zero_leaves_the_classes_of_the_batch():
         fewer.bias.copy_(whole.bias)
     renamed = torch.where(labels >= 0, torch.searchsorted(present, labels), -1)
     torch.testing.assert_close(head(x, labels), fewer(x, renamed))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_sample_of_all_classes_gives_the_full_loss_and_gradient(device):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    head = double_head(23, sample_rate=0.999).to(device)
+    x, labels = (tensor.to(device) for tensor in global_batch((4, 4, 4), 23))
+    loss = head(x.requires_grad_(), labels)
+    loss.backward()
+    actual = [tensor.cpu() for tensor in (loss, x.grad, head.weight.grad, head.bias.grad)]
+    torch.testing.assert_close(actual, list(full_gradients(23)))
 
 
 @pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
