@@ -271,6 +271,8 @@ def import_shards(source: str | Path) -> Shards:
     weight, bias = _centers_of_file(source)
     head = OrderedDict(weight=weight)
     if bias is not None:
+        if not (isinstance(bias, Tensor) and bias.numel() == 1):
+            raise ValueError(f"{source} has class centers with a bias that is not one number")
         head["bias"] = bias.reshape(1)
     return _checked([{HEAD: head, WORLD_SIZE: 1}], [source])
 

@@ -361,6 +361,7 @@ def test_the_commands(tmp_path, capsys):
         (["import", "model.pt", "--out", "b"], "model.pt holds no class centers"),
         (["import", "tensor.pt", "--out", "b"], "tensor.pt holds no class centers"),
         (["import", "vector.pt", "--out", "b"], "vector.pt has no class centers"),
+        (["import", "biases.pt", "--out", "b"], "biases.pt has class centers with a bias that is"),
     ],
 )
 def test_bad_commands_end_with_status_2_and_one_line(
@@ -370,6 +371,7 @@ def test_bad_commands_end_with_status_2_and_one_line(
     torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "model.pt")
     torch.save({"model": torch.zeros(2)}, tmp_path / "tensor.pt")
     torch.save({"head": {"w": torch.zeros(2)}}, tmp_path / "vector.pt")
+    torch.save({"head": {"w": torch.zeros(2, 4), "b": torch.zeros(2)}}, tmp_path / "biases.pt")
     monkeypatch.chdir(tmp_path)
     try:
         status = main(["shards", *arguments])

@@ -132,7 +132,7 @@ def refuse_unregistered(part: Any) -> None:
     if isinstance(part, dict):
         if "type" in part:
             _check_registered(part["type"])
-        if part.get("_scope_", "mmpretrain") not in SCOPES:
+        if part.get("_scope_") not in (None, *SCOPES):
             raise ValueError(f"scope {part['_scope_']!r} is none of {', '.join(SCOPES)}")
         if part.get("trust_remote_code"):
             raise ValueError("trust_remote_code is refused")
