@@ -87,7 +87,7 @@ def initial_bias(
 
     One class has no negatives and no finite optimum; it gets the bias of two classes.
     """
-    right_angle = torch.zeros((), dtype=torch.float64)
+    right_angle = torch.zeros((), dtype=torch.float64, device="cpu")
     a_y = scale * phi_positive(right_angle, margin_type, margin, t).item()
     a_i = scale * phi_negative(right_angle, margin_type, margin, t).item()
     zeta = lam / ((1 - lam) * max(num_classes - 1, 1))

@@ -250,3 +250,9 @@ def test_the_functional_form_is_what_the_module_computes(batch):
     head = SphereFace2(50, 16, margin=0.3)
     expected = sphereface2_loss(batch[0], head.weight, batch[1], head.bias, head.recipe)
     torch.testing.assert_close(head(*batch), expected)
+
+
+def test_it_can_be_built_on_the_meta_device():
+    with torch.device("meta"):
+        head = SphereFace2(11, 4)
+    assert head.weight.is_meta

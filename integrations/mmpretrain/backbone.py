@@ -127,15 +127,17 @@ def refuse_unregistered(part: Any) -> None:
     """Every `type`, however deep, is a name that is registered; MMEngine would import another.
 
     Raises:
-        ValueError: an import path, another scope's registry, or trust in remote code.
+        ValueError: an import path, another scope's registry, trust in remote code, or another
+            checkpoint, whose reader is not this project's.
     """
     if isinstance(part, dict):
         if "type" in part:
             _check_registered(part["type"])
         if part.get("_scope_") not in (None, *SCOPES):
             raise ValueError(f"scope {part['_scope_']!r} is none of {', '.join(SCOPES)}")
-        if part.get("trust_remote_code"):
-            raise ValueError("trust_remote_code is refused")
+        for key in ("trust_remote_code", "checkpoint_path"):
+            if part.get(key):
+                raise ValueError(f"{key} is refused")
     if isinstance(part, (dict, list, tuple)):
         for value in part.values() if isinstance(part, dict) else part:
             refuse_unregistered(value)
