@@ -33,7 +33,7 @@ lint: $(VENV)/.installed
 SUITE = $(BIN)/sf2 bench suite --out docs/benchmarks $(if $(HOSTS),--hosts "$(abspath $(HOSTS))")
 
 bench: $(VENV)/.installed
-	$(SUITE) --device cpu
+	$(SUITE) --device cpu --rounds 5
 	$(BIN)/python benchmarks/report.py
 
 # On a machine with an NVIDIA GPU: the tests that run there, then every figure, then the page.

@@ -21,8 +21,9 @@ from .memory import large_empty_like
 from .pointwise import Pointwise
 from .sgd import SGDStep
 
-#: Bytes that a chunk of cosines may take on a CPU: about what stays in a core's second-level cache.
-CPU_CHUNK_BYTES = 1024 * 1024
+#: Bytes that a chunk of cosines may take on a CPU: what stays in its caches, with two more of the
+#: kind, and long enough for threads that must be woken for each operator.
+CPU_CHUNK_BYTES = 4 * 1024 * 1024
 #: And on a GPU whose cache torch does not tell.
 GPU_CHUNK_BYTES = 48 * 1024 * 1024
 SMALLEST_CHUNK = 128
@@ -51,9 +52,8 @@ def default_chunk_size(
 ) -> int:
     """Classes a chunk, from the shapes and what the device's cache holds.
 
-    A chunk of cosines, and on a GPU one of class centers too, takes as much as the second-level
-    cache: a core's on a CPU, and on a GPU the whole one, which also keeps the GPU busy for longer
-    than the host needs to launch the next chunk.
+    On a GPU, a chunk of cosines or of class centers takes as much as its second-level cache, which
+    also keeps it busy for longer than the host needs to launch the next chunk.
     """
     if device.type == "cpu":
         chunk = CPU_CHUNK_BYTES // (4 * max(batch_size, 1))
