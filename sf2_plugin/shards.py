@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .data.atomic import atomic_folder
+from .atomic import atomic_folder
 from .distributed import classes_of_rank
 from .partial_fc import PartialFCSphereFace2
 from .progress import progress_bar

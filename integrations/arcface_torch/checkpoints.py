@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import distributed
 
-from sf2_plugin.data.atomic import atomic_file
+from sf2_plugin.atomic import atomic_file
 from sf2_plugin.distributed import rank_and_world_size
 from sf2_plugin.shards import (
     WORLD_SIZE,

@@ -27,7 +27,7 @@ from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from sf2_plugin import PartialFCSphereFace2
-from sf2_plugin.data.atomic import atomic_file
+from sf2_plugin.atomic import atomic_file
 from sf2_plugin.shards import (
     HEAD,
     OPTIMIZER,

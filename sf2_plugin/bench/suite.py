@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from ..atomic import atomic_file
 from ..cli import count
-from ..data.atomic import atomic_file
 from ..engine.memory import nothing_kept
 from ..head import SphereFace2, sphereface2_loss
 from ..recipe import Recipe

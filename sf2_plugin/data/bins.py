@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .atomic import atomic_file
+from ..atomic import atomic_file
 
 
 def read_pair_bin(path: str | Path) -> tuple[list[bytes], NDArray[np.bool_]]:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .atomic import atomic_file
+from ..atomic import atomic_file
 from .folders import read_face_folder
 from .images import decode_image
 

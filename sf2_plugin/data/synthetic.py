@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .atomic import atomic_folder
+from ..atomic import atomic_folder
 from .bins import write_pair_bin
 from .drawing import draw_face
 from .images import encode_jpeg

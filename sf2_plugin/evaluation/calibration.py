@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from ..data.atomic import atomic_file
+from ..atomic import atomic_file
 from ..definition import g
 from ._checks import Floats, Ids, as_issame, as_scores, as_targets
 from ._text import Figures, text_table

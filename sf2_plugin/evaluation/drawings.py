@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..data.atomic import atomic_file
+from ..atomic import atomic_file
 from .calibration import CalibrationReport
 from .identification import IdentificationReport
 from .roc import Roc

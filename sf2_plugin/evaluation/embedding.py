@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic import atomic_file
 from ..data.alignment import align_face
-from ..data.atomic import atomic_file
 from ..data.images import decode_image
 from .backbones import Backbone
 

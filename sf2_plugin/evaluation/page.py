@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.atomic import atomic_file
+from ..atomic import atomic_file
 from ..data.images import encode_jpeg, pillow
 from ._checks import Pixels
 
