@@ -10,12 +10,11 @@ HOSTS ?=
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt torch torchvision
 	$(BIN)/pip install -q -c constraints.txt -e ".[all,bench,dev]"
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/sf2 demo $(if $(FACES),--faces $(FACES))
+	$(BIN)/sf2 demo $(if $(FACES),--faces "$(FACES)")
 
 test: lint
 	$(BIN)/python -m pytest

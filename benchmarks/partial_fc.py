@@ -20,6 +20,7 @@ import torch
 from torch import distributed, multiprocessing, nn
 
 from sf2_plugin import PartialFCSphereFace2
+from sf2_plugin.atomic import atomic_file
 from sf2_plugin.bench.environment import environment
 from sf2_plugin.bench.peers import Head, Shape, built_peer, parse_peers
 
@@ -113,7 +114,8 @@ def main() -> None:
     text = json.dumps(answer, indent=2)
     print(text)
     if given.out:
-        Path(given.out).write_text(text + "\n")
+        with atomic_file(given.out, "w") as file:
+            file.write(text + "\n")
 
 
 if __name__ == "__main__":

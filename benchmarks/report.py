@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sf2_plugin.atomic import atomic_file
+
 DOCS = Path(__file__).parents[1] / "docs"
 ERRORS = ("loss", "embeddings", "class centers", "bias")
 HEAD = """\
@@ -18,7 +20,8 @@ Made by `python benchmarks/report.py` from the files in [`benchmarks/`](benchmar
 
 A step is forward and backward. The **floor** is the time of its three matrix products alone, into
 memory that is there already, on the same shapes, dtype and threads. On a CPU, floor, head and peer
-run by turns in the same rounds; on a GPU each runs alone. **Extra memory** is the peak above
+run by turns in the same rounds, within which "x this head" compares; on a GPU each runs alone.
+**Extra memory** is the peak above
 embeddings, class centers and their gradients. Other projects' heads run as their authors ship them:
 those of arcface_torch and mmpretrain switch autocast off and multiply in float32 whatever the title
 says, but for arcface_torch_fp16, which multiplies in float16.
@@ -125,7 +128,8 @@ def main() -> None:
         sections.append(section(f"benchmarks/{file.stem}", figures))
         gpus += figures["device"] == "cuda"
     page = HEAD + ("" if gpus else NO_GPU) + "\n" + "\n\n".join(sections) + "\n"
-    (DOCS / "benchmarks.md").write_text(page)
+    with atomic_file(DOCS / "benchmarks.md", "w") as file:
+        file.write(page)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Trains `configs/mmpretrain/{arcface,sphereface2}_resnet18_faces.py` over several seeds and compares
 ten-fold accuracies on people never seen in training::
 
-    python benchmarks/switch.py --faces DIR --epochs 10 --out docs/switch.json
+    python benchmarks/switch.py --faces DIR --epochs 8 --out docs/switch.json
 """
 
 import argparse
@@ -16,7 +16,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-CONFIGS = Path(__file__).parents[1] / "configs" / "mmpretrain"
+from sf2_plugin.atomic import atomic_file
+
 HEADS = {"ArcFaceClsHead": "arcface", "SphereFace2ClsHead": "sphereface2"}
 
 
@@ -26,25 +27,14 @@ def train(
     """One run: its figures on the unseen people, and the largest and last loss."""
     warnings.filterwarnings("ignore")
     import torch
-    from mmengine.config import Config
     from mmengine.hooks import Hook
     from mmengine.runner import Runner
 
-    from sf2_plugin.data import read_face_folder
+    from sf2_plugin.demo import config_for
 
     torch.set_num_threads(threads)
-    config = Config.fromfile(CONFIGS / f"{HEADS[head]}_resnet18_faces.py")
-    config.model.head.num_classes = len(read_face_folder(Path(faces) / "train").class_names)
-    config.train_dataloader.dataset.data_root = faces
+    config, pair_set = config_for(f"{HEADS[head]}_resnet18_faces", Path(faces), epochs, seed)
     config.train_dataloader.update(num_workers=0, persistent_workers=False)
-    pair_set = dict(config.val_dataloader.dataset, data_root=faces)
-    for name in ("val", "test"):
-        for part in ("cfg", "dataloader", "evaluator"):
-            config.pop(f"{name}_{part}")
-    config.train_cfg.max_epochs = epochs
-    config.param_scheduler[1].T_max = epochs - 1
-    config.randomness = dict(seed=seed)
-    config.log_level = "ERROR"
     config.custom_hooks = [
         dict(type="FaceVerificationHook", pair_sets=[pair_set], interval=10**9, batch_size=64)
     ]
@@ -97,7 +87,7 @@ def main() -> None:
     parser.add_argument(
         "--faces", required=True, help="folder with train/PERSON/*.jpg, val/, pairs"
     )
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--heads", nargs="+", choices=list(HEADS), default=list(HEADS))
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each")
@@ -117,11 +107,8 @@ def main() -> None:
             runs.append(future.result())
             print(json.dumps(runs[-1]), flush=True)
     if arguments.out:
-        temporary = arguments.out.with_suffix(".tmp")
-        temporary.write_text(
-            json.dumps({"epochs": arguments.epochs, "runs": runs}, indent=2) + "\n"
-        )
-        temporary.replace(arguments.out)
+        with atomic_file(arguments.out, "w") as file:
+            json.dump({"epochs": arguments.epochs, "runs": runs}, file, indent=2)
     print("\n" + table(runs))
 
 

@@ -3,6 +3,8 @@
 import argparse
 import json
 import os
+import re
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -40,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     warnings.filterwarnings("ignore", module=r"(mmcv|mmengine|mmpretrain|torch)\b.*")
     from .integrations import mmpretrain  # noqa: F401  (registers the head, and names the extra)
 
-    faces = arguments.faces or _synthetic_faces(arguments.out / "faces", arguments.seed)
+    faces = arguments.faces or _synthetic_faces(arguments.out, arguments.seed)
     epochs = arguments.epochs or (None if arguments.faces else SYNTHETIC_EPOCHS)
     runner, pair_set = _build(faces, arguments.out / "train", epochs, arguments.seed)
 
@@ -64,38 +66,55 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"\nROC curve: {plots['roc']}\nScore histogram: {plots['scores']}")
 
 
-def _synthetic_faces(folder: Path, seed: int) -> Path:
+def _synthetic_faces(out: Path, seed: int) -> Path:
+    folder = out / ("faces" if seed == 0 else f"faces_{seed}")
     if not folder.exists():
         write_synthetic_faces(folder, seed=seed, progress=progress_bar("drawing faces"))
     return folder
 
 
-def _build(faces: Path, work_dir: Path, epochs: int | None, seed: int) -> tuple[Any, Any]:
-    """MMEngine's runner on a folder of faces, and the pair set that verifies it."""
-    from mmengine.config import Config
-    from mmengine.registry import DATASETS
-    from mmengine.runner import Runner
+def config_for(name: str, faces: Path, epochs: int | None, seed: int) -> tuple[Any, Any]:
+    """A config of this project for a folder of faces, without its own verification; and its pairs.
 
-    people = read_face_folder(faces / "train").class_names
+    Args:
+        name: of the file in `CONFIGS`.
+        epochs: None keeps the config's.
+
+    Raises:
+        FileNotFoundError: there are no pairs to verify with.
+    """
+    from mmengine.config import Config
+
+    people = read_face_folder(faces / "train")
     pairs = next((n for n in ("val_pairs.txt", "val.bin") if (faces / n).is_file()), None)
     if pairs is None:
         raise FileNotFoundError(f"{faces} has neither val_pairs.txt nor val.bin to verify with")
-
-    config = Config.fromfile(CONFIGS / "sphereface2_resnet18_faces.py")
-    config.work_dir = str(work_dir)
+    config = Config.fromfile(CONFIGS / f"{name}.py")
     config.log_level = "ERROR"
     config.randomness = dict(seed=seed)
-    config.model.head.num_classes = len(people)
-    config.train_dataloader.dataset.data_root = str(faces)
-    config.val_dataloader.dataset.update(data_root=str(faces), ann_file=pairs)
-    # Verification is done here, before and after, with its plots.
-    pair_config = config.val_dataloader.dataset
+    config.model.head.num_classes = len(people.class_names)
+    loader = config.train_dataloader
+    loader.dataset.data_root = str(faces)
+    loader.batch_size = min(loader.batch_size, len(people.samples))
+    pair_set = dict(config.val_dataloader.dataset, data_root=str(faces), ann_file=pairs)
     for loop in ("val", "test"):
         for part in ("cfg", "evaluator", "dataloader"):
             config.pop(f"{loop}_{part}")
     if epochs is not None:
         config.train_cfg.max_epochs = epochs
-        config.param_scheduler[1].T_max = max(epochs - 1, 1)
+        warmup, cosine = config.param_scheduler
+        cosine.T_max = epochs - 1
+        config.param_scheduler = [warmup, cosine] if epochs > 1 else [warmup]
+    return config, pair_set
+
+
+def _build(faces: Path, work_dir: Path, epochs: int | None, seed: int) -> tuple[Any, Any]:
+    """MMEngine's runner on a folder of faces, and the pair set that verifies it."""
+    from mmengine.registry import DATASETS
+    from mmengine.runner import Runner
+
+    config, pair_config = config_for("sphereface2_resnet18_faces", faces, epochs, seed)
+    config.work_dir = str(work_dir)
     # The machine's second core trains meanwhile; without one, a worker would only take turns.
     if (os.cpu_count() or 1) == 1:
         config.train_dataloader.update(num_workers=0, persistent_workers=False)
@@ -127,18 +146,16 @@ def _progress_hook() -> Any:
 
         def after_train_epoch(self, runner: Any) -> None:
             loss = runner.message_hub.get_scalar("train/loss").mean(len(runner.train_dataloader))
-            print(f"\repoch {runner.epoch + 1}/{runner.max_epochs}  loss {loss:.3f}", flush=True)
+            line = f"\repoch {runner.epoch + 1}/{runner.max_epochs}  loss {loss:.3f}"
+            print(line, file=sys.stderr, flush=True)
 
     return Progress()
 
 
 def _table(before: dict[str, Any], after: dict[str, Any]) -> str:
     rows = [("", "before", "after")]
-    for name in after:
-        if name.endswith(("_low", "_high")) or name.startswith(
-            ("pairs", "genuine", "impos", "grid")
-        ):
-            continue
+    rates = [name for name in after if re.fullmatch(r"tar_at_far_[0-9.e-]+", name)]
+    for name in ("accuracy_mean", "accuracy_std", "eer", "auc", *rates):
         values = ["n/a" if d[name] is None else f"{d[name]:.4f}" for d in (before, after)]
         rows.append((name, values[0], values[1]))
     return "\n".join(f"{name:<20}{old:>10}{new:>10}" for name, old, new in rows)

@@ -1,6 +1,7 @@
 """Hyperparameters of SphereFace2: what they are called, where they may lie, and known-good sets."""
 
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -36,6 +37,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         ),
     }
 )
+
+NUMBERS = ("lam", "scale", "margin", "t", "loss_weight", "bias", "interclass_filtering_threshold")
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,11 @@ class Recipe:
             # Its straight tail reaches below -1, where a fractional power is not a real number.
             raise ValueError(f"t must be a whole number for margin_type 'A2', got {self.t}")
 
+        for name in NUMBERS:
+            value = getattr(self, name)
+            if value is not None:  # A number of numpy's is as good, and no operator takes it.
+                object.__setattr__(self, name, float(value))
+
     def initial_bias(self, num_classes: int) -> float:
         """The bias a fresh head of `num_classes` classes starts from."""
         if self.bias is not None:
@@ -135,6 +143,6 @@ def require_one_of(name: str, value: object, known: tuple[str, ...]) -> None:
 
 
 def require_number(name: str, value: Any, wanted: str, holds: Any) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not (number and math.isfinite(value) and holds(value)):
         raise ValueError(f"{name} must be a number {wanted}, got {value!r}")

@@ -12,18 +12,18 @@ from sf2_plugin import cli
 from sf2_plugin.bench.head import measure_head, table
 from sf2_plugin.bench.measure import interleaved_medians, peak_memory
 from sf2_plugin.bench.peers import Shape, built_peer, parse_peers
+from sf2_plugin.bench.suite import PEER_FOLDERS, available_peers
 
-HOSTS = Path(os.environ.get("SF2_HOSTS", Path(__file__).resolve().parents[2] / "hosts"))
+HOSTS = os.environ.get("SF2_HOSTS")
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(params=["opensphere", "wespeaker", "arcface_torch"])
 def checkout(request):
     """``NAME=PATH`` of a peer's checkout; the test skips where it is absent."""
-    folders = {"arcface_torch": "insightface/recognition/arcface_torch"}
-    path = HOSTS / folders.get(request.param, request.param)
-    if not path.is_dir():
-        pytest.skip(f"{path} is absent: other projects' sources are not shipped")
+    if HOSTS is None:
+        pytest.skip("SF2_HOSTS does not name a folder with other projects' checkouts")
+    path = Path(HOSTS) / PEER_FOLDERS[request.param]
     return f"{request.param}={path}"
 
 
@@ -123,6 +123,7 @@ def test_prints_a_table(capsys):
         ("--peer mmpretrain=/nowhere", "peer mmpretrain is an installed package"),
         ("--backend cuda", "backend must be one of"),
         ("--device cpu --dtype bfloat16", "dtype must be float32 on a CPU"),
+        ("--sample-rate 2", "sample_rate must be a number from 0 to 1, got 2.0"),
         ("--device cuda", "device cuda is not available here"),
     ],
 )
@@ -139,7 +140,7 @@ def test_bad_input_is_one_line(capsys, arguments, message):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning.losses", None)
-    with pytest.raises(ImportError, match="pip install pytorch-metric-learning"):
+    with pytest.raises(ImportError, match=r"pip install \"sf2-plugin\[bench\]\""):
         parse_peers(["pytorch-metric-learning"])
 
 
@@ -164,3 +165,15 @@ def test_rounds_are_interleaved_and_the_first_is_not_counted():
     assert calls == ["a", "b"] * 3
     assert reported[-1] == (6, 6)
     assert set(times) == {"a", "b"}
+
+
+def test_the_suite_finds_the_peers_there_are(tmp_path):
+    (tmp_path / "opensphere").mkdir()
+    (tmp_path / PEER_FOLDERS["arcface_torch"]).mkdir(parents=True)
+    found = available_peers(tmp_path, CPU)
+    names = ("opensphere", "arcface_torch")
+    wanted = [f"{name}={tmp_path / PEER_FOLDERS[name]}" for name in names]
+    assert found[:2] == wanted
+    assert not any("=" in peer for peer in found[2:])
+    on_a_gpu = available_peers(tmp_path, torch.device("cuda"))
+    assert [p.partition("=")[0] for p in on_a_gpu[1:3]] == ["arcface_torch", "arcface_torch_fp16"]

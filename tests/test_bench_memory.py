@@ -49,6 +49,7 @@ def test_prints_a_table(capsys):
         ("--sample-rate 1.5", "sample_rate must be a number from 0 to 1, got 1.5"),
         ("--sample-rate 0.5 --optimizer fused-sgd", "fused-sgd goes with a sample rate of 1 alone"),
         ("--ranks 0", "must be a whole number of at least 1"),
+        ("--measure --device cuda", "a step is measured on a CPU alone"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, message, capsys):

@@ -88,7 +88,7 @@ def test_a_loss_scaler_changes_nothing():
     torch.testing.assert_close(head.bias, plain.bias)
 
 
-def test_no_step_without_gradients_or_in_evaluation():
+def test_no_step_without_gradients_or_in_evaluation_or_on_frozen_centers():
     head = SphereFace2(50, 16)
     head.fuse_sgd(sgd(head))
     ((x, labels),) = batches(1)
@@ -98,7 +98,11 @@ def test_no_step_without_gradients_or_in_evaluation():
         head(x, labels)
     head.eval()(x, labels)
     torch.testing.assert_close(head.weight, before)
+    head.weight.requires_grad_(False)
     head.train()(x, labels)
+    torch.testing.assert_close(head.weight, before)
+    head.weight.requires_grad_()
+    head(x, labels)
     assert not torch.allclose(head.weight, before)
 
 

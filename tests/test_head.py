@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -256,3 +257,23 @@ def test_it_can_be_built_on_the_meta_device():
     with torch.device("meta"):
         head = SphereFace2(11, 4)
     assert head.weight.is_meta
+
+
+def test_numbers_may_be_numpys():
+    count = np.array([4, 10]).max() + 1
+    head = SphereFace2(count, np.int32(4), margin=np.float32(0.5), t=3, chunk_size=np.int64(5))
+    plain = SphereFace2(11, 4, margin=0.5, chunk_size=5)
+    assert head.extra_repr() == plain.extra_repr()
+    plain.load_state_dict(head.state_dict())
+    x, labels = torch.randn(3, 4), torch.arange(3)
+    assert head(x, labels) == plain(x, labels)
+    assert type(head.num_classes) is int
+
+
+def test_cosines_of_another_dtype():
+    head = SphereFace2(5, 4)
+    x = torch.randn(3, 4)
+    for dtype in (torch.float64, torch.bfloat16):
+        cosine = head.cosine(x.to(dtype))
+        assert cosine.dtype == torch.promote_types(dtype, torch.float32)
+        torch.testing.assert_close(cosine.float(), head.cosine(x.to(dtype).float()))

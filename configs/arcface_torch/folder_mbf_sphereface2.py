@@ -11,9 +11,10 @@ config.embedding_size = 512
 config.output = None
 config.save_all_states = True
 
-config.rec = "data/lfw112/train"
-config.num_classes = 1044
-config.num_image = 4874
+# Of your own folder: its path, its people and its images.
+config.rec = "data/faces"
+config.num_classes = 1000
+config.num_image = 5000
 config.val_targets = ["val"]
 
 config.batch_size = 32

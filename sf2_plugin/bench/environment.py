@@ -18,7 +18,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "machine": {
             "processor": _processor(),
             "cores": os.cpu_count(),
-            "system": platform.platform(),
+            "system": f"{platform.system()} {platform.machine()}",
             "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         },
         "threads": torch.get_num_threads(),
@@ -52,11 +52,17 @@ def _processor() -> str:
 
 def _commit() -> str | None:
     """The checkout's commit, with a mark where files differ from it; None outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
+
+    def git(*command: str) -> str:
+        folder = Path(__file__).parent
         done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            ["git", *command], cwd=folder, capture_output=True, text=True, check=True
         )
+        return done.stdout.strip()
+
+    try:
+        # A package that is installed may lie inside another project's checkout.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()

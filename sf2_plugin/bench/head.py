@@ -15,7 +15,7 @@ from ..engine.memory import nothing_kept
 from ..head import SphereFace2
 from ..partial_fc import PartialFCSphereFace2
 from ..progress import progress_bar
-from ..recipe import PRESETS
+from ..recipe import PRESETS, require_number
 from .environment import environment
 from .measure import MIB, Step, interleaved_medians, peak_memory
 from .peers import CHECKOUTS, PACKAGES, Head, Shape, built_peer, parse_peers
@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="of the products; class centers stay float32 (default %(default)s)",
     )
-    parser.add_argument("--device", help='"cpu" or "cuda"; default: a GPU where there is one')
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="default: a GPU where there is one"
+    )
     parser.add_argument("--threads", type=count, help="default: torch's own choice")
     parser.add_argument("--rounds", type=count, default=7, help="default %(default)s")
     parser.add_argument(
@@ -107,6 +109,7 @@ def measure_head(
     Raises:
         ValueError, FileNotFoundError, ImportError: an unknown or absent peer or device.
     """
+    check_sample_rate(sample_rate)
     wanted = parse_peers(peers)
     place = device_of(device)
     if place.type == "cpu" and dtype != "float32":
@@ -218,6 +221,10 @@ class _HeadStep:
         gradients = [self.x, *self.head.module.parameters()]
         with nothing_kept():
             return peak_memory(self, self.x.device) - sum(g.nbytes for g in gradients)
+
+
+def check_sample_rate(value: float) -> None:
+    require_number("sample_rate", value, "from 0 to 1", lambda v: 0 <= v <= 1)
 
 
 def _over(a: float | None, b: float | None) -> float | None:

@@ -16,7 +16,7 @@ from ..distributed import classes_of_rank
 from ..engine.memory import nothing_kept
 from ..engine.sweep import default_chunk_size
 from ..partial_fc import PartialFCSphereFace2
-from ..recipe import require_number
+from .head import check_sample_rate
 from .measure import peak_memory
 
 FLOAT = 4
@@ -136,7 +136,7 @@ def measured_memory(
 
 
 def _check(sample_rate: float, optimizer: str) -> None:
-    require_number("sample_rate", sample_rate, "from 0 to 1", lambda v: 0 <= v <= 1)
+    check_sample_rate(sample_rate)
     if optimizer == "fused-sgd" and sample_rate < 1:
         raise ValueError(f"fused-sgd goes with a sample rate of 1 alone, got {sample_rate}")
 
@@ -151,7 +151,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sample-rate", type=float, default=1.0, help="default %(default)s")
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu"), help="default: cuda, or cpu to measure"
+    )
     parser.add_argument(
         "--measure",
         action="store_true",
@@ -167,7 +169,9 @@ def run(arguments: argparse.Namespace) -> None:
         sample_rate=arguments.sample_rate,
         optimizer=arguments.optimizer,
     )
-    device = "cpu" if arguments.measure else arguments.device
+    device = arguments.device or ("cpu" if arguments.measure else "cuda")
+    if arguments.measure and device != "cpu":
+        raise ValueError(f"a step is measured on a CPU alone, got --device {device}")
     # By powers of two, to see what more ranks would bring.
     numbers = [2**i for i in range(arguments.ranks.bit_length()) if 2**i < arguments.ranks]
     rows = {

@@ -120,6 +120,7 @@ class Checkout(NamedTuple):
 
 class Package(NamedTuple):
     module: str
+    extra: str  #: Of this package, which installs it.
     build: Callable[[ModuleType, Shape], Head]
 
 
@@ -132,8 +133,8 @@ CHECKOUTS = {
     "arcface_torch_fp16": Checkout(ARCFACE_TORCH_FILES, partial(_arcface_torch, fp16=True)),
 }
 PACKAGES = {
-    "pytorch-metric-learning": Package("pytorch_metric_learning.losses", _cosface_loss),
-    "mmpretrain": Package("mmpretrain.models.heads", _arcface_cls_head),
+    "pytorch-metric-learning": Package("pytorch_metric_learning.losses", "bench", _cosface_loss),
+    "mmpretrain": Package("mmpretrain.models.heads", "mmpretrain", _arcface_cls_head),
 }
 
 
@@ -148,7 +149,10 @@ def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(PACKAGES[name].module)
     except ImportError as error:
-        raise ImportError(f"peer {name} is not installed: pip install {name}") from error
+        extra = PACKAGES[name].extra
+        raise ImportError(
+            f'peer {name} is not installed: pip install "sf2-plugin[{extra}]"'
+        ) from error
 
 
 _serial = itertools.count()

@@ -44,7 +44,7 @@ GROWTH = {
 }
 TRAINING = {"cpu": [(256, 100_000)], "cuda": [(1024, 1_000_000), (1024, 10_000_000)]}
 #: Peers' checkouts below the folder that holds them.
-CHECKOUTS = {
+PEER_FOLDERS = {
     "opensphere": "opensphere",
     "wespeaker": "wespeaker",
     "arcface_torch": "insightface/recognition/arcface_torch",
@@ -53,7 +53,7 @@ CHECKOUTS = {
 
 def available_peers(hosts: Path | None, device: torch.device) -> list[str]:
     peers = []
-    for name, folder in CHECKOUTS.items():
+    for name, folder in PEER_FOLDERS.items():
         if hosts and (hosts / folder).is_dir():
             peers.append(f"{name}={hosts / folder}")
             if name == "arcface_torch" and device.type == "cuda":
@@ -195,7 +195,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hosts",
         type=Path,
         metavar="DIR",
-        help=f"folder with checkouts of other projects ({', '.join(CHECKOUTS.values())}); those "
+        help=f"folder with checkouts of other projects ({', '.join(PEER_FOLDERS.values())}); those "
         "that are absent are left out, and so are packages that are not installed",
     )
     parser.add_argument("--rounds", type=count, default=7, help="default %(default)s")

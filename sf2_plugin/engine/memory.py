@@ -1,6 +1,5 @@
 """Large tensors on a CPU, without asking the system for their memory in every step."""
 
-import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from torch import Tensor
 #: Below this, the C allocator keeps memory for itself anyway.
 SMALLEST_KEPT = 32 * 1024 * 1024
 
-_lock = threading.Lock()
+#: At most one. No lock: garbage may be collected, and memory come back, within any statement.
 _kept: list[np.ndarray] = []
 _keeping = True
 
@@ -22,13 +21,15 @@ def large_empty_like(tensor: Tensor) -> Tensor:
 
     The gradient of the class centers is new in every step and gone after it. On a CPU the system
     hands out its memory page by page as it is first written, which can take as long as a step's
-    matrix products; so the memory of the last such tensor is kept for the next one of its size, as
-    torch's own allocator keeps it on CUDA.
+    matrix products; so the memory of the last such tensor is kept for the next one of its size, up
+    to the process' end, as torch's own allocator keeps it on CUDA.
     """
     if not _keeping or tensor.device.type != "cpu" or tensor.nbytes < SMALLEST_KEPT:
         return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
-    with _lock:
-        memory = _kept.pop() if _kept else None
+    try:
+        memory = _kept.pop()
+    except IndexError:
+        memory = None
     if memory is None or memory.nbytes != tensor.nbytes:
         memory = np.empty(tensor.nbytes, dtype=np.uint8)
     # The tensor holds this view, whose end tells that no tensor uses the memory any more.
@@ -38,8 +39,7 @@ def large_empty_like(tensor: Tensor) -> Tensor:
 
 
 def _keep(memory: np.ndarray) -> None:
-    with _lock:
-        _kept[:] = [memory]
+    _kept[:] = [memory]
 
 
 @contextmanager
