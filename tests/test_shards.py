@@ -337,6 +337,34 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("ranks", "given", "expected"), [(2, [], 2), (2, ["--ranks", "1"], 1)])
+def test_an_import_keeps_the_number_of_ranks(tmp_path, ranks, given, expected):
+    write_shards(checkpoints(head=partial_fc_v2, world_size=ranks), tmp_path / "a")
+    out = tmp_path / "b"
+    assert main(["shards", "import", str(tmp_path / "a"), *given, "--out", str(out)]) == 0
+    assert read_shards(out).describe()["ranks"] == expected
+
+
+def test_an_import_of_a_file_is_one_rank(tmp_path):
+    torch.save({"projection.weight": torch.randn(7, 4)}, tmp_path / "model.pt")
+    out = tmp_path / "b"
+    assert main(["shards", "import", str(tmp_path / "model.pt"), "--out", str(out)]) == 0
+    assert read_shards(out).describe()["ranks"] == 1
+
+
+def test_a_step_is_shown_to_its_last_digit(tmp_path, capsys):
+    saved = [{**checkpoint, "global_step": 1234567} for checkpoint in checkpoints()]
+    write_shards(saved, tmp_path / "a")
+    assert main(["shards", "show", str(tmp_path / "a")]) == 0
+    assert "global step: 1234567\n" in capsys.readouterr().out
+
+
+def test_a_file_from_before_torch_1_6_is_read(tmp_path):
+    content = {"projection.weight": torch.randn(7, 4)}
+    torch.save(content, tmp_path / "model.pt", _use_new_zipfile_serialization=False)
+    assert import_shards(tmp_path / "model.pt").num_classes == 7
+
+
 def test_the_commands(tmp_path, capsys):
     write_shards(checkpoints(head=partial_fc_v2), tmp_path / "a")
     imported = str(tmp_path / "b")

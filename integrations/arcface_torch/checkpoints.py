@@ -11,13 +11,8 @@ from torch import distributed
 
 from sf2_plugin.atomic import atomic_file
 from sf2_plugin.distributed import rank_and_world_size
-from sf2_plugin.shards import (
-    WORLD_SIZE,
-    file_name,
-    is_partial_fc_v2,
-    load_checkpoint,
-    recorded_ranks,
-)
+from sf2_plugin.shards import WORLD_SIZE, file_name, is_partial_fc_v2, recorded_ranks
+from sf2_plugin.torch_files import load_torch_file
 
 from .host import host_config, replace
 from .loss import NAMES
@@ -63,7 +58,7 @@ def _load(load: Callable[..., Any]) -> Callable[..., Any]:
             return load(f, *args, **kwargs)
         path = Path(f)
         with _on_all_ranks("resume"):
-            checkpoint = load_checkpoint(path, load)
+            checkpoint = load_torch_file(path, load)
             _check_number_of_ranks(checkpoint, path)
             _check_head(checkpoint, path)
         _check_step(checkpoint, path.parent)
