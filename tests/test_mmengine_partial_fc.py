@@ -315,6 +315,19 @@ def test_a_checkpoint_without_its_shards_is_not_resumed(ranks, folder, tmp_path)
         train(folder, "alone", load_from=str(tmp_path / "epoch_3.pth"), resume=True)
 
 
+def test_resuming_reads_the_shards_once(folder, ranks, monkeypatch):
+    read = []
+
+    def counted(folder):
+        read.append(folder)
+        return read_shards(folder)
+
+    monkeypatch.setattr("sf2_plugin.integrations.mmengine.partial_fc.read_shards", counted)
+    path = folder / "sharded_norm" / "epoch_3.pth"
+    train(folder, "read_once", load_from=str(path), resume=True)
+    assert read == [path.with_suffix(".shards")]
+
+
 @pytest.mark.parametrize("key", ["head.loss_module.weight", "backbone.layers.0.weight"])
 def test_a_warning_says_that_no_centers_are_loaded(tmp_path, key):
     warnings = []

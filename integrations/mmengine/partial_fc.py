@@ -11,6 +11,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,9 @@ from sf2_plugin.shards import (
     OPTIMIZER,
     WORLD_SIZE,
     Shards,
+    copy_centers,
+    difference_from,
     file_name,
-    load_centers,
     read_shards,
 )
 
@@ -194,14 +196,15 @@ def _load_checkpoint(
     head = sharded_head(runner.model)
     if head is None:
         return checkpoint
-    if lack := _lack(head, filename):
+    shards = _to_resume.get() or _shards_beside(filename, head)
+    if isinstance(shards, str):
         if not _brings_centers(checkpoint, runner.model, head):
-            runner.logger.warning(f"No shards are loaded with {filename}: {lack}")
+            runner.logger.warning(f"No shards are loaded with {filename}: {shards}")
         return checkpoint
-    load_centers(head, shards_folder(filename))
+    copy_centers(head, shards)
     if "optimizer" in checkpoint and isinstance(runner.optim_wrapper, OptimWrapper):
         # Runner.resume then gives it to this rank's optimizer with all the rest.
-        state = _optimizer_state(head, read_shards(shards_folder(filename)))
+        state = _optimizer_state(head, shards)
         for optimizer, saved in _optimizers(runner, checkpoint["optimizer"]):
             for name, index, _ in _places(optimizer, head):
                 if state.get(name):
@@ -209,11 +212,22 @@ def _load_checkpoint(
     return checkpoint
 
 
+#: The shards that Runner.resume has read, for the Runner.load_checkpoint that it calls.
+_to_resume: ContextVar[Shards | None] = ContextVar("_to_resume", default=None)
+
+
 def _resume(original: Any, runner: Runner, filename: str, *args: Any, **kwargs: Any) -> None:
     head = sharded_head(runner.model)
-    if head is not None and (lack := _lack(head, filename)):
-        raise ValueError(f"{filename} cannot be resumed: {lack}")
-    original(runner, filename, *args, **kwargs)
+    if head is None:
+        return original(runner, filename, *args, **kwargs)
+    shards = _shards_beside(filename, head)
+    if isinstance(shards, str):
+        raise ValueError(f"{filename} cannot be resumed: {shards}")
+    token = _to_resume.set(shards)
+    try:
+        original(runner, filename, *args, **kwargs)
+    finally:
+        _to_resume.reset(token)
 
 
 #: What is called instead of each of Runner's methods, with the method itself as first argument.
@@ -334,17 +348,11 @@ def _brings_centers(checkpoint: dict[str, Any], model: nn.Module, head: nn.Modul
     return any(each.endswith(key) for each in checkpoint.get("state_dict", checkpoint))
 
 
-def _lack(head: PartialFCSphereFace2, checkpoint: str) -> str | None:
-    """Why the shards beside a checkpoint cannot be this head's, if so."""
+def _shards_beside(checkpoint: str, head: PartialFCSphereFace2) -> Shards | str:
+    """The shards beside a checkpoint, or why they cannot be this head's."""
     folder = shards_folder(checkpoint)
     if not folder.is_dir():
         return f"there is no {folder}"
     shards = read_shards(folder)
-    found, wanted = (
-        f"{classes} classes of size {size}"
-        for classes, size in (
-            (shards.num_classes, shards.embedding_size),
-            (head.num_classes, head.embedding_size),
-        )
-    )
-    return None if found == wanted else f"{folder} holds {found}, and the head has {wanted}"
+    difference = difference_from(head, shards)
+    return f"{folder} {difference}" if difference else shards
