@@ -12,7 +12,7 @@ from . import __version__
 #: arguments and sets the default `run`, a callable that takes the parsed arguments.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("sf2_plugin.demo:add_arguments", "train a face model and verify people unseen"),
-    "shards": ("sf2_plugin.shards.commands:add_arguments", "inspect, reshard and import sharded heads"),
+    "shards": ("sf2_plugin.shards.commands:add_arguments", "show, reshard, import sharded heads"),
     "eval": ("sf2_plugin.evaluation.commands:add_arguments", "verify, identify, calibrate a model"),
     "doctor": ("sf2_plugin.doctor:add_arguments", "say what is installed and whether a host runs"),
     "bench": ("sf2_plugin.bench:add_arguments", "measure time and memory against other heads"),
