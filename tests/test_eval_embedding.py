@@ -4,7 +4,9 @@ import io
 import multiprocessing
 import os
 import signal
+import sys
 import tracemalloc
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ from sf2_plugin.data import encode_jpeg
 from sf2_plugin.data.alignment import TEMPLATE, align_face
 from sf2_plugin.data.images import decode_image
 from sf2_plugin.evaluation.backbones import open_backbone
-from sf2_plugin.evaluation.embedding import embed_images, file_digest
+from sf2_plugin.evaluation.digest import file_digest
+from sf2_plugin.evaluation.embedding import embed_images
+from sf2_plugin.evaluation.models import Model
 
 from .onnx_models import onnx_file
 
@@ -209,11 +213,32 @@ def test_onnx_resizes_to_the_size_of_the_model(tmp_path):
     np.testing.assert_allclose(backbone.embed([large]), backbone.embed([small]), rtol=1e-6)
 
 
+def test_onnx_weights_in_a_file_of_their_own_decide_what_is_cached(images, tmp_path):
+    onnx_file(tmp_path / "whole.onnx", normalises=False)
+    onnx = pytest.importorskip("onnx")
+    path, data = tmp_path / "model.onnx", tmp_path / "model.onnx.data"
+    onnx.save(
+        onnx.load(tmp_path / "whole.onnx"),
+        path,
+        save_as_external_data=True,
+        location=data.name,
+        size_threshold=0,
+    )
+
+    def embedded():
+        digest = file_digest(path)
+        return embed_images(open_backbone(path), images, cache=tmp_path / "c", model_digest=digest)
+
+    before = embedded()
+    data.write_bytes((np.frombuffer(data.read_bytes(), np.float32) * -1).tobytes())
+    np.testing.assert_allclose(embedded(), -before, rtol=1e-5)
+
+
 HOST = """
 import torch
 def get_model(name, fp16, num_features=512):
     if name != "tiny":
-        raise ValueError(name)
+        raise ValueError()
     net = torch.nn.Sequential()
     net.add_module("flat", torch.nn.Flatten())
     net.add_module("fc", torch.nn.Linear(3 * 112 * 112, num_features))
@@ -224,8 +249,6 @@ def get_model(name, fp16, num_features=512):
 
 @pytest.fixture
 def arcface_torch(tmp_path, monkeypatch):
-    import sys
-
     monkeypatch.delitem(sys.modules, "backbones", raising=False)
     (tmp_path / "host" / "backbones").mkdir(parents=True)
     (tmp_path / "host" / "backbones" / "__init__.py").write_text(HOST)
@@ -250,10 +273,19 @@ def test_arcface_torch(tmp_path, arcface_torch):
     torch.save({"fc.weight": torch.zeros(2)}, path)
     with pytest.raises(ValueError, match="does not fit the network tiny"):
         open_backbone(path, network="tiny", arcface_torch=arcface_torch)
+    with pytest.raises(ValueError, match="has no network 'r5': r50, mbf or another"):
+        open_backbone(path, network="r5", arcface_torch=arcface_torch)
     with pytest.raises(ValueError, match="needs the folder of arcface_torch"):
         open_backbone(path, network="tiny")
     with pytest.raises(FileNotFoundError, match="has no backbones/"):
         open_backbone(path, network="tiny", arcface_torch=tmp_path)
+
+
+def test_models_of_arcface_torch_may_have_networks_of_their_own(tmp_path):
+    options = Namespace(network=["r50", "large=r100"])
+    networks = [Model(name, tmp_path / "model.pt", options).network for name in ("small", "large")]
+    assert networks == ["r50", "r100"]
+    assert Model("one", tmp_path / "model.onnx", Namespace(network=[])).network is None
 
 
 class Malicious:
@@ -268,18 +300,26 @@ def test_files_that_are_no_models(tmp_path, arcface_torch, monkeypatch):
     path = tmp_path / "model.pt"
     options = dict(network="tiny", arcface_torch=arcface_torch)
     torch.save({"weights": Malicious()}, path)
-    with pytest.raises(ValueError, match="cannot be read as a torch checkpoint"):
+    with pytest.raises(ValueError, match="is cut short or no checkpoint of tensors"):
         open_backbone(path, **options)
     assert not (tmp_path / "executed").exists()
     content = io.BytesIO()
     torch.save({"w": torch.zeros(100)}, content)
     for broken in (b"", b"text", content.getvalue()[:300]):
         path.write_bytes(broken)
-        with pytest.raises(ValueError, match="cannot be read as a torch checkpoint"):
+        with pytest.raises(ValueError, match="is cut short or no checkpoint of tensors"):
             open_backbone(path, **options)
     torch.save([1], path)
     with pytest.raises(ValueError, match="holds a list"):
         open_backbone(path, **options)
+
+
+@pytest.mark.parametrize("library", ["onnx", "onnxruntime"])
+def test_onnx_without_its_libraries_names_the_extra(tmp_path, monkeypatch, library):
+    (tmp_path / "model.onnx").touch()
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=r'pip install "sf2-plugin\[onnx\]"$'):
+        open_backbone(tmp_path / "model.onnx")
 
 
 def test_a_file_that_is_no_onnx(tmp_path):

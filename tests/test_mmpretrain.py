@@ -15,9 +15,9 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
-from sf2_plugin.integrations.mmpretrain.backbone import MMPretrainBackbone
 
 from sf2_plugin import SphereFace2
+from sf2_plugin.evaluation.backbones import open_backbone
 
 IMPORT = "sf2_plugin.integrations.mmpretrain"
 
@@ -273,7 +273,7 @@ test_pipeline = [dict(type="PackInputs")]
 """
     torch.save({"meta": {"cfg": config}, "state_dict": {}}, tmp_path / "evil.pth")
     with pytest.raises(ValueError, match=message):
-        MMPretrainBackbone(tmp_path / "evil.pth")
+        open_backbone(tmp_path / "evil.pth")
 
 
 @pytest.mark.parametrize("saved_bias", [-3.0, None])
@@ -290,5 +290,5 @@ test_pipeline = [dict(type="PackInputs")]
     if saved_bias is not None:
         state["head.loss_module.bias"] = torch.tensor([saved_bias])
     torch.save({"meta": {"cfg": config}, "state_dict": state}, tmp_path / "epoch_1.pth")
-    calibration = MMPretrainBackbone(tmp_path / "epoch_1.pth").calibration
+    calibration = open_backbone(tmp_path / "epoch_1.pth").calibration
     assert (calibration and calibration.bias) == saved_bias

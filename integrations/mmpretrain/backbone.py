@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from sf2_plugin import SphereFace2
 from sf2_plugin.evaluation import Calibration
-from sf2_plugin.evaluation.backbones import load_weights
 
 from ..mmengine.datasets import pipeline_item, without_loaders
 from ..mmengine.verification_hook import embed_faces
@@ -34,21 +33,22 @@ class MMPretrainBackbone:
 
     Images pass the test pipeline and the data preprocessor of the config, as in the host.
 
+    Args:
+        path: for messages.
+        checkpoint: what the file holds; the config's text is its `meta`, `cfg`.
+
     Raises:
-        ValueError: no config or no weights inside, a config that is more than data, without a test
+        ValueError: no text or no weights inside, a config that is more than data, without a test
             pipeline, or that does not fit the weights.
     """
 
     settings = "mmpretrain"
 
-    def __init__(self, path: Path) -> None:
-        checkpoint = load_weights(path)
-        meta = checkpoint.get("meta")
-        text = meta.get("cfg") if isinstance(meta, dict) else None
-        if not isinstance(text, str) or "state_dict" not in checkpoint:
+    def __init__(self, path: Path, checkpoint: dict[str, Any]) -> None:
+        text = checkpoint["meta"]["cfg"]
+        if not isinstance(text, str) or not isinstance(checkpoint.get("state_dict"), dict):
             raise ValueError(
-                f"{path} is no checkpoint of MMPretrain, which holds weights and a config; for a "
-                "backbone of arcface_torch, name its network and the folder of arcface_torch"
+                f"{path} is no checkpoint of MMPretrain: a config or weights are amiss"
             )
         try:
             config = read_config(text)

@@ -1,8 +1,9 @@
 """Backbones from files: whatever turns a face into an embedding, behind one method.
 
-NAME.onnx   run by onnxruntime, as InsightFace's pip package runs it
-NAME.pth    a checkpoint of MMPretrain, with its config inside
-NAME.pt     a backbone of arcface_torch, with the name of its network and the host's folder
+NAME.onnx         run by onnxruntime, as InsightFace's pip package runs it
+NAME.pth          a checkpoint of MMPretrain, known by the config inside
+any other file    of torch: a backbone of arcface_torch, with its network's name and the host's
+                  folder
 """
 
 import importlib
@@ -16,8 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from ..data.images import pillow
+from ..torch_files import load_torch_file
 from ._checks import Pixels
 from .calibration import Calibration
+from .digest import file_digest
 
 
 class Backbone(Protocol):
@@ -39,13 +42,14 @@ def open_backbone(
     """The backbone in a file; nothing in the file is executed.
 
     Args:
-        path: `.onnx`; else a torch file.
-        network: the network's name in arcface_torch (r50, mbf, ...) where the file is its backbone;
-            a torch file is taken for a checkpoint of MMPretrain where this is left out.
-        arcface_torch: folder of arcface_torch, whose `backbones.get_model` builds the network.
+        path: `.onnx`; else a torch file: a checkpoint of MMPretrain where it holds a config, and a
+            backbone of arcface_torch where it does not.
+        network: for the latter, the network's name in arcface_torch (r50, mbf, ...).
+        arcface_torch: for the latter, its folder, whose `backbones.get_model` builds the network.
 
     Raises:
-        ValueError: the file is not what it is taken for, or one of the two options is missing.
+        ValueError: the file is neither, arcface_torch has no such network, or one of the two
+            options is missing.
         FileNotFoundError: there is no such file.
         ImportError: onnxruntime or MMPretrain is not installed.
     """
@@ -54,25 +58,33 @@ def open_backbone(
         raise FileNotFoundError(f"there is no model {path}")
     if path.suffix == ".onnx":
         return OnnxBackbone(path)
-    if network is not None:
-        if arcface_torch is None:
-            raise ValueError(f"network {network} needs the folder of arcface_torch to build it")
-        return ArcfaceTorchBackbone(path, network, arcface_torch)
-    from ..integrations.mmpretrain.backbone import MMPretrainBackbone
-
-    return MMPretrainBackbone(path)
-
-
-def load_weights(path: Path) -> dict[str, Any]:
-    """The content of a torch file that holds tensors and plain containers alone."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files fail in many ways
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path} cannot be read as a torch checkpoint: {reason}") from None
+    if _holds_mmengines_own(path):
+        from ..integrations import mmpretrain  # noqa: F401 - Lets them be read.
+    content = load_torch_file(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}; a dict of weights is wanted")
-    return content
+    meta = content.get("meta")
+    if isinstance(meta, dict) and "cfg" in meta:
+        from ..integrations.mmpretrain.backbone import MMPretrainBackbone
+
+        return MMPretrainBackbone(path, content)
+    if network is None:
+        raise ValueError(
+            f"{path} is no checkpoint of MMPretrain, which holds weights and a config; for a "
+            "backbone of arcface_torch, name its network and the folder of arcface_torch"
+        )
+    if arcface_torch is None:
+        raise ValueError(f"network {network} needs the folder of arcface_torch to build it")
+    return ArcfaceTorchBackbone(path, content, network, arcface_torch)
+
+
+def _holds_mmengines_own(path: Path) -> bool:
+    """Whether objects of MMEngine, such as its log history, are among a torch file's values."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # Whoever reads the file says what is wrong with it.
+        return False
+    return any(name.startswith("mmengine.") for name in names)
 
 
 def resized(faces: Sequence[Pixels], height: int, width: int) -> NDArray[np.float32]:
@@ -118,7 +130,10 @@ class OnnxBackbone:
         self.fixed_batch = batch if isinstance(batch, int) and batch > 0 else None
         self.height, self.width = (n if isinstance(n, int) and n > 0 else 112 for n in size)
         self.normalises = _normalises(graph, self.input)
-        self.settings = f"onnx {self.height}x{self.width} normalises={self.normalises}"
+        # torch's exporter leaves the weights to a file beside the model, NAME.onnx.data.
+        weights = [file_digest(path.parent / name) for name in sorted(_external_files(graph))]
+        settings = [f"onnx {self.height}x{self.width} normalises={self.normalises}", *weights]
+        self.settings = " ".join(settings)
 
     def embed(self, faces: Sequence[Pixels]) -> NDArray[np.float32]:
         batch = resized(faces, self.height, self.width)
@@ -144,6 +159,16 @@ def _normalises(graph: Any, name: str) -> bool:
         name = node.output[0]
 
 
+def _external_files(graph: Any) -> set[str]:
+    """Names, relative to the model's folder, of the files that hold its tensors."""
+    return {
+        entry.value
+        for tensor in graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+
+
 class ArcfaceTorchBackbone:
     """`model.pt` of arcface_torch, in the host's own network and with its own arithmetic.
 
@@ -152,18 +177,24 @@ class ArcfaceTorchBackbone:
 
     calibration: Calibration | None = None
 
-    def __init__(self, path: Path, network: str, arcface_torch: str | Path) -> None:
-        weights = load_weights(path)
-        weights = weights.get("state_dict_backbone", weights)
+    def __init__(
+        self, path: Path, content: dict[str, Any], network: str, arcface_torch: str | Path
+    ) -> None:
+        weights = content.get("state_dict_backbone", content)
         widths = [
             len(tensor)
             for key, tensor in weights.items()
             if key.split(".")[0] == "features" and getattr(tensor, "ndim", 0) == 1
         ]
         options = {"num_features": widths[-1]} if widths else {}
-        self.network = _arcface_torch_backbones(arcface_torch).get_model(
-            network, fp16=False, **options
-        )
+        get_model = _arcface_torch_backbones(arcface_torch).get_model
+        try:
+            self.network = get_model(network, fp16=False, **options)
+        except ValueError as error:  # The host's own says nothing.
+            raise ValueError(
+                f"{arcface_torch} has no network {network!r}: r50, mbf or another of its "
+                "backbones/__init__.py is wanted"
+            ) from error
         try:
             self.network.load_state_dict(weights)
         except (RuntimeError, TypeError, AttributeError) as error:

@@ -31,15 +31,6 @@ def default_cache() -> Path:
     )
 
 
-def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's content."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-        return digest.hexdigest()
-
-
 def embed_images(
     backbone: Backbone,
     images: Sequence[bytes | Path],

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ..cli import count
 from ..progress import progress_bar
 from .backbones import Backbone, open_backbone
-from .embedding import BATCH_SIZE, default_cache, embed_images, file_digest
+from .digest import file_digest
+from .embedding import BATCH_SIZE, default_cache, embed_images
 from .output import add_output_options
 
 SAVED = (".npy", ".npz")
@@ -29,7 +30,13 @@ def add_model_options(parser: argparse.ArgumentParser, saved: str) -> None:
         help=f".onnx, a checkpoint of MMPretrain or of arcface_torch, or {saved}",
     )
     host = parser.add_argument_group("backbones of arcface_torch")
-    host.add_argument("--network", help="its name there: r50, mbf, ...")
+    host.add_argument(
+        "--network",
+        action="append",
+        default=[],
+        metavar="[NAME=]NETWORK",
+        help="its name there: r50, mbf, ...; of all models, or of one",
+    )
     host.add_argument("--arcface-torch", type=Path, metavar="DIR", help="the host's folder")
     embedding = parser.add_argument_group("embedding")
     embedding.add_argument("--batch-size", type=count, default=BATCH_SIZE, metavar="N")
@@ -50,6 +57,12 @@ class Model:
     @property
     def is_saved(self) -> bool:
         return self.path.suffix in SAVED
+
+    @property
+    def network(self) -> str | None:
+        """In arcface_torch: its own where --network names the model, else that of all."""
+        networks = dict(text.rpartition("=")[::2] for text in self.options.network)
+        return networks.get(self.name, networks.get(""))
 
     @functools.cached_property
     def arrays(self) -> dict[str, NDArray]:
@@ -78,7 +91,7 @@ class Model:
         warnings.filterwarnings("ignore", module=r"(mmcv|mmengine|mmpretrain|torch)\b.*")
         return open_backbone(
             self.path,
-            network=self.options.network,
+            network=self.network,
             arcface_torch=self.options.arcface_torch,
         )
 
