@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +16,10 @@ from sf2_plugin import cli
 from sf2_plugin.data import encode_jpeg, write_pair_bin
 from sf2_plugin.evaluation import Calibration, evaluate_calibration, verify_pairs
 from sf2_plugin.evaluation.backbones import open_backbone
+from sf2_plugin.evaluation.embedding import embed_images
+
+from .onnx_models import onnx_file
+from .test_eval_embedding import HOST
 
 
 @pytest.fixture
@@ -100,6 +106,73 @@ def test_calibration_before_and_after_on_pairs_not_refitted_on(evaluate, saved):
     assert all(f"- {name}\n" in text for name in ("before", "stored", "after"))
 
 
+def test_what_cannot_be_verified_is_refused_before_anything_is_embedded(
+    evaluate, tmp_path, monkeypatch
+):
+    onnx_file(tmp_path / "model.onnx", normalises=False)
+    monkeypatch.setattr("sf2_plugin.evaluation.models.embed_images", None)
+    images = [encode_jpeg(np.zeros((2, 2, 3), np.uint8))] * 8
+    write_pair_bin(tmp_path / "dev.bin", images, [True, False, True, False])
+    for options, message in (
+        (["--far", 2], "far_targets must lie between 0 and 1"),
+        (["--folds", 5], "pair set dev: folds must be between 2 and"),
+        (["--folds", 4], "pair set dev: fold 1 of 4 (pairs 0 to 0) has only genuine pairs"),
+        (["--folds", 2, "--calibration"], "holds no SphereFace2 head"),
+    ):
+        status, error = evaluate(tmp_path / "model.onnx", "--pairs", tmp_path / "dev.bin", *options)
+        assert status == 2
+        assert message in error
+
+
+def test_figures_are_printed_before_a_page_is_drawn(saved, tmp_path, capsys, monkeypatch):
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("sf2_plugin.evaluation.output.write_page", fail)
+    page = str(tmp_path / "page.html")
+    assert cli.main(["eval", "pairs", str(saved[0]), "--html", page]) == 2
+    printed = capsys.readouterr()
+    assert "saved on saved" in printed.out
+    assert "disk full" in printed.err
+
+
+def test_the_development_set_is_embedded_once(evaluate, tmp_path, monkeypatch):
+    onnx_file(tmp_path / "model.onnx", normalises=False)
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{name}.bin" for name in ("first", "second", "dev")]
+    for path in paths:
+        people = [person(rng, 2) for _ in range(20)]
+        images = []
+        for one, other in zip(people[::2], people[1::2], strict=True):
+            images += [*one, one[0], other[0]]
+        write_pair_bin(path, images, [True, False] * 10)
+    counts = []
+
+    def counted(backbone, images, **options):
+        counts.append(len(images))
+        return embed_images(backbone, images, **options)
+
+    monkeypatch.setattr("sf2_plugin.evaluation.models.embed_images", counted)
+    sets = ["--pairs", paths[0], "--pairs", paths[1], "--folds", 2]
+    _, printed = evaluate(
+        tmp_path / "model.onnx", *sets, *HEAD, "--development", paths[2], "--json"
+    )
+    assert len(counts) == 3
+    after = [result["calibration"]["after"] for result in printed["results"]]
+    assert (after[0]["scale"], after[0]["bias"]) == (after[1]["scale"], after[1]["bias"])
+
+
+def test_a_refit_without_scikit_learn_names_the_extra(evaluate, saved, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    assert evaluate(saved[0], *HEAD) == (
+        2,
+        'sf2: error: a refit needs scikit-learn: pip install "sf2-plugin[eval]"\n',
+    )
+    monkeypatch.setitem(sys.modules, "sklearn.isotonic", None)
+    with pytest.raises(ImportError, match=r"min Cllr needs .*sf2-plugin\[eval\]"):
+        evaluate_calibration(Calibration(1.0, 1.0, 0.0), [0.1, 0.2], [False, True])
+
+
 def test_a_page_that_cannot_be_written_is_refused_at_once(saved, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["eval", "pairs", str(saved[0]), "--html", str(tmp_path / "none" / "page.html")])
@@ -120,11 +193,12 @@ def test_bad_input(evaluate, saved, tmp_path):
     }
     images = [encode_jpeg(np.zeros((2, 2, 3), np.uint8))] * 8
     write_pair_bin(tmp_path / "dev.bin", images, [True, False, True, False])
-    cases["has 800 embeddings; dev has 8 images"] = [path, "--pairs", tmp_path / "dev.bin"]
+    dev = ["--pairs", tmp_path / "dev.bin", "--folds", 2]
+    cases["has 800 embeddings; dev has 8 images"] = [path, *dev]
     np.save(tmp_path / "raw.npy", embeddings)
     cases["has no array 'issame', only embeddings"] = [tmp_path / "raw.npy"]
     np.save(tmp_path / "nan.npy", np.full((8, 4), np.nan))
-    cases["must be finite"] = [tmp_path / "nan.npy", "--pairs", tmp_path / "dev.bin"]
+    cases["must be finite"] = [tmp_path / "nan.npy", *dev]
     (tmp_path / "text.npz").write_text("text")
     cases["cannot be read as saved arrays"] = [tmp_path / "text.npz"]
     np.save(tmp_path / "objects.npy", np.array([{}, []], dtype=object))
@@ -287,6 +361,23 @@ def test_a_checkpoint_gives_the_figures_and_the_head_of_its_host(evaluate, train
     assert calibration["pairs"] == "on all pairs, refit on pairs"
     assert calibration["after"]["fitted_pairs"] == 80
     assert calibration["after"]["cllr"] <= calibration["before"]["cllr"]
+
+
+def test_backbones_of_both_hosts_in_one_command(trained, tmp_path):
+    """In a process that has not imported MMEngine yet, whose log history the checkpoint holds."""
+    checkpoint, pairs, _ = trained
+    (tmp_path / "host" / "backbones").mkdir(parents=True)
+    (tmp_path / "host" / "backbones" / "__init__.py").write_text(HOST)
+    namespace: dict = {}
+    exec(HOST, namespace)
+    torch.save(namespace["get_model"]("tiny", False, 6).state_dict(), tmp_path / "model.pt")
+    command = [sys.executable, "-m", "sf2_plugin.cli", "eval", "pairs", "--no-cache", "--json"]
+    command += [checkpoint, tmp_path / "model.pt", "--pairs", pairs]
+    command += ["--network", "tiny", "--arcface-torch", tmp_path / "host"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)["results"]
+    assert [result["model"] for result in results] == ["epoch_2", "model"]
 
 
 def test_a_checkpoint_runs_no_code(trained, tmp_path, evaluate):

@@ -105,6 +105,14 @@ def assert_shown(page, faces):
         assert np.abs(shown.astype(float) - face).mean() < 20
 
 
+def test_targets_are_checked_before_anything_is_embedded(evaluate, ijb, embedded, monkeypatch):
+    monkeypatch.setattr("sf2_plugin.evaluation.models.embed_images", None)
+    for command, option in (("templates", "--far"), ("identify", "--fpir")):
+        status, error = evaluate(command, embedded[0], "--ijb", ijb, option, 1)
+        assert status == 2
+        assert f"{option} must lie between 0 and 1" in error
+
+
 def test_templates_of_a_backbone(evaluate, ijb, embedded, tmp_path):
     model, arrays = embedded
     lines = (ijb / "meta" / "ijbc_template_pair_label.txt").read_text().split()

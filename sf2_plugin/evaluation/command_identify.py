@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import FaceFolder, decode_image, read_face_folder
-from ._checks import Pixels
-from .command_templates import add_ijb_options, ijb_inputs
+from ._checks import Pixels, as_targets
 from .identification import FPIR_TARGETS, IdentificationReport, identify
 from .ijb import IjbSubjects, read_ijb_galleries, read_ijb_images, read_ijb_probes
+from .ijb_options import add_ijb_options, ijb_inputs
 from .models import Model, add_model_options, read_models
-from .output import write_output
+from .output import add_output_options, write_output
 from .sections import identification_sections
 from .templates import pool_templates, rows_of
 
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fpir", type=float, action="append", metavar="RATE", help="TPIR at this FPIR"
     )
+    add_output_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -84,6 +85,7 @@ class SearchResult:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    targets = as_targets(arguments.fpir or FPIR_TARGETS, "--fpir")
     if (arguments.gallery is None) != (arguments.probes is None):
         raise ValueError("--gallery and --probes belong together: give both or none")
     if arguments.gallery and arguments.ijb:
@@ -101,11 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
             galleries = {"gallery": gallery}
         for name, gallery in galleries.items():
             report = identify(
-                gallery.embeddings,
-                gallery.ids,
-                probes.embeddings,
-                probes.ids,
-                arguments.fpir or FPIR_TARGETS,
+                gallery.embeddings, gallery.ids, probes.embeddings, probes.ids, targets
             )
             results.append(SearchResult(model.name, name, gallery, probes, report))
     results.sort(key=lambda result: result.gallery_name)

@@ -14,8 +14,15 @@ from ..data import PairSet, read_pairs
 from ._checks import Pixels, as_embeddings
 from .calibration import Calibration, CalibrationReport, calibration_path, evaluate_calibration
 from .models import Model, add_model_options, read_models
-from .output import write_output
-from .pairs import FAR_TARGETS, PairReport, best_common_threshold, pair_cosines, verify_pairs
+from .output import add_output_options, write_output
+from .pairs import (
+    FAR_TARGETS,
+    PairReport,
+    best_common_threshold,
+    check_pairs,
+    pair_cosines,
+    verify_pairs,
+)
 from .sections import pair_sections
 
 
@@ -55,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{name}", type=float, help=f"{what}, where the model's file does not hold it"
         )
     calibration.add_argument("--save", action="store_true", help="store the refit beside the model")
+    add_output_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -111,17 +119,15 @@ class PairResult:
 
 def run(arguments: argparse.Namespace) -> None:
     _check(arguments)
-    sets: list[PairSet | None] = [
-        read_pairs(path, root=arguments.image_root) for path in arguments.pairs
-    ]
+    sets = [read_pairs(path, root=arguments.image_root) for path in arguments.pairs]
+    for pair_set in sets:
+        check_pairs(pair_set.name, pair_set.issame, arguments.folds, arguments.far or FAR_TARGETS)
     development = None
     if arguments.development:
         development = read_pairs(arguments.development, root=arguments.image_root)
     models = read_models(arguments)
     results = [
-        _evaluate(model, pair_set, development, arguments)
-        for model in models
-        for pair_set in (sets or [None])
+        result for model in models for result in _evaluate(model, sets, development, arguments)
     ]
     figures: dict[str, Any] = {"results": [result.as_dict() for result in results]}
     texts = [result.text() for result in results]
@@ -153,24 +159,32 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _evaluate(
     model: Model,
-    pair_set: PairSet | None,
+    sets: list[PairSet],
     development: PairSet | None,
     arguments: argparse.Namespace,
-) -> PairResult:
-    if pair_set is not None:
-        issame = pair_set.issame
-    elif model.is_saved:
-        issame = model.array("issame")
-    else:
+) -> list[PairResult]:
+    """The model on every set, or on the pairs that its saved embeddings come with."""
+    if not (sets or model.is_saved):
         raise ValueError("--pairs is wanted: a backbone needs images to embed")
-    embeddings = _embeddings(model, pair_set)
+    if development is not None and model.is_saved:
+        raise ValueError("--development needs a backbone: saved embeddings are of one set")
+    known = _known_calibrations(model, arguments) if arguments.calibration else {}
+    results = [_verify(model, pair_set, arguments) for pair_set in sets]
+    results = results or [_verify(model, None, arguments)]
+    if known:
+        _calibrate(model, results, known, development, arguments)
+    return results
+
+
+def _verify(model: Model, pair_set: PairSet | None, arguments: argparse.Namespace) -> PairResult:
+    name, issame = (
+        (pair_set.name, pair_set.issame)
+        if pair_set is not None
+        else (model.path.stem, model.array("issame"))
+    )
     targets = arguments.far or FAR_TARGETS
-    report = verify_pairs(embeddings, issame, arguments.folds, targets)
-    name = pair_set.name if pair_set is not None else model.path.stem
-    result = PairResult(model.name, name, report, pair_set)
-    if arguments.calibration:
-        _calibrate(model, result, development, arguments)
-    return result
+    report = verify_pairs(_embeddings(model, pair_set), issame, arguments.folds, targets)
+    return PairResult(model.name, name, report, pair_set)
 
 
 def _embeddings(model: Model, pair_set: PairSet | None) -> NDArray:
@@ -207,30 +221,33 @@ def _known_calibrations(model: Model, arguments: argparse.Namespace) -> dict[str
 
 
 def _calibrate(
-    model: Model, result: PairResult, development: PairSet | None, arguments: argparse.Namespace
+    model: Model,
+    results: list[PairResult],
+    known: dict[str, Calibration],
+    development: PairSet | None,
+    arguments: argparse.Namespace,
 ) -> None:
-    known = _known_calibrations(model, arguments)
     first = next(iter(known.values()))
-    scores, issame = result.report.scores, result.report.issame
-    if development is None:
-        runs = np.array_split(np.arange(len(scores)), arguments.folds)
-        fitted = runs[arguments.folds // 2][0]
-        after = first.refit(scores[:fitted], issame[:fitted])
-        scores, issame = scores[fitted:], issame[fitted:]
-        result.calibration_pairs = (
-            f"on the last {math.ceil(arguments.folds / 2)} of {arguments.folds} folds, refit on "
-            "the others, whose people may be the same"
-        )
-    else:
-        if model.is_saved:
-            raise ValueError("--development needs a backbone: saved embeddings are of one set")
+    if development is not None:
         cosines = pair_cosines(as_embeddings(_embeddings(model, development)))
         after = first.refit(cosines, development.issame)
-        result.calibration_pairs = f"on all pairs, refit on {development.name}"
-    result.calibrations = {
-        name: evaluate_calibration(calibration, scores, issame)
-        for name, calibration in {**known, "after": after}.items()
-    }
+    for result in results:
+        scores, issame = result.report.scores, result.report.issame
+        if development is not None:
+            result.calibration_pairs = f"on all pairs, refit on {development.name}"
+        else:
+            folds = np.array_split(np.arange(len(scores)), arguments.folds)
+            fitted = folds[arguments.folds // 2][0]
+            after = first.refit(scores[:fitted], issame[:fitted])
+            scores, issame = scores[fitted:], issame[fitted:]
+            result.calibration_pairs = (
+                f"on the last {math.ceil(arguments.folds / 2)} of {arguments.folds} folds, refit "
+                "on the others, whose people may be the same"
+            )
+        result.calibrations = {
+            name: evaluate_calibration(calibration, scores, issame)
+            for name, calibration in {**known, "after": after}.items()
+        }
     if arguments.save:
         after.save(calibration_path(model.path))
 

@@ -2,13 +2,12 @@
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from ._checks import Pixels
+from ._checks import Pixels, as_targets
 from .ijb import IjbImages, IjbPairs, read_ijb_images, read_ijb_pairs
+from .ijb_options import add_ijb_options, ijb_inputs
 from .models import Model, add_model_options, read_models
-from .output import write_output
+from .output import add_output_options, write_output
 from .sections import template_sections
 from .templates import FAR_TARGETS, TemplateReport, verify_templates
 
@@ -23,20 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--far", type=float, action="append", metavar="RATE", help="TAR at this FAR"
     )
+    add_output_options(parser)
     parser.set_defaults(run=run)
-
-
-def add_ijb_options(parser: argparse.ArgumentParser) -> None:
-    """Arguments that both protocols of IJB share."""
-    parser.add_argument(
-        "--ijb", type=Path, metavar="DIR", help="meta/ and loose_crop/, as InsightFace has them"
-    )
-    parser.add_argument(
-        "--no-norm-weighting", action="store_true", help="every image of a template weighs the same"
-    )
-    parser.add_argument(
-        "--detector-scores", action="store_true", help="weigh images by the detector's confidence"
-    )
 
 
 @dataclass
@@ -67,11 +54,14 @@ class TemplateResult:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    targets = as_targets(arguments.far or FAR_TARGETS, "--far")
     models = read_models(arguments)
     images = read_ijb_images(arguments.ijb) if arguments.ijb else None
     pairs = read_ijb_pairs(arguments.ijb) if arguments.ijb else None
     results = [
-        TemplateResult(model.name, _evaluate(model, images, pairs, arguments), images, pairs)
+        TemplateResult(
+            model.name, _evaluate(model, images, pairs, targets, arguments), images, pairs
+        )
         for model in models
     ]
     write_output(
@@ -87,6 +77,7 @@ def _evaluate(
     model: Model,
     images: IjbImages | None,
     pairs: IjbPairs | None,
+    targets: tuple[float, ...],
     arguments: argparse.Namespace,
 ) -> TemplateReport:
     options = ijb_inputs(model, images, arguments)
@@ -94,26 +85,4 @@ def _evaluate(
         options |= dict(p1=pairs.p1, p2=pairs.p2, labels=pairs.labels)
     else:
         options |= {name: model.array(name) for name in ("p1", "p2", "labels")}
-    return verify_templates(**options, far_targets=arguments.far or FAR_TARGETS)
-
-
-def ijb_inputs(
-    model: Model, images: IjbImages | None, arguments: argparse.Namespace
-) -> dict[str, Any]:
-    """What `pool_templates` takes: from the set on disk, else from the model's saved arrays."""
-    if images is None and not model.is_saved:
-        raise ValueError("--ijb is wanted: a backbone needs images to embed")
-    if images is None:
-        inputs = {name: model.array(name) for name in ("templates", "medias")}
-    else:
-        inputs = dict(templates=images.templates, medias=images.medias)
-    if model.is_saved:
-        inputs["features"] = model.array("embeddings")
-    else:
-        assert images is not None
-        inputs["features"] = model.embed(images.paths, images.landmarks)
-    if arguments.detector_scores:
-        inputs["detector_scores"] = (
-            model.array("detector_scores") if images is None else images.detector_scores
-        )
-    return {**inputs, "norm_weighting": not arguments.no_norm_weighting}
+    return verify_templates(**options, far_targets=targets)

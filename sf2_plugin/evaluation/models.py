@@ -16,13 +16,12 @@ from ..progress import progress_bar
 from .backbones import Backbone, open_backbone
 from .digest import file_digest
 from .embedding import BATCH_SIZE, default_cache, embed_images
-from .output import add_output_options
 
 SAVED = (".npy", ".npz")
 
 
 def add_model_options(parser: argparse.ArgumentParser, saved: str) -> None:
-    """What every evaluation takes and gives; `saved` says what a file of embeddings holds."""
+    """The models that every evaluation takes; `saved` says what a file of embeddings holds."""
     parser.add_argument(
         "models",
         nargs="+",
@@ -43,7 +42,6 @@ def add_model_options(parser: argparse.ArgumentParser, saved: str) -> None:
     embedding.add_argument("--no-flip", action="store_true", help="leave out the flip test")
     embedding.add_argument("--cache", type=Path, default=default_cache(), metavar="DIR")
     embedding.add_argument("--no-cache", action="store_true", help="embed everything anew")
-    add_output_options(parser)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ def write_output(
     sections: Callable[[], Sequence[Section]],
 ) -> None:
     """Print `figures` or `text`; write `sections`, which are made for this alone, to the page."""
+    # In this order: a page that cannot be drawn costs nobody the figures.
+    print(json.dumps(figures, indent=2) if options.json else text, flush=True)
     if options.html:
         write_page(options.html, title, sections())
-    print(json.dumps(figures, indent=2) if options.json else text)

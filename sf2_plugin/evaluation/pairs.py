@@ -138,6 +138,28 @@ def verify_pairs(
     return verify_scores(pair_cosines(embeddings), issame, folds, far_targets)
 
 
+def check_pairs(
+    name: str,
+    issame: ArrayLike,
+    folds: int = 10,
+    far_targets: Sequence[float] = FAR_TARGETS,
+) -> None:
+    """Refuse what `verify_pairs` would refuse of a pair set, before its faces are embedded.
+
+    Args:
+        name: the set's, for the error.
+        issame, folds, far_targets: as for `verify_pairs`.
+
+    Raises:
+        ValueError: as `verify_pairs`.
+    """
+    as_targets(far_targets)
+    try:
+        _fold_of(as_issame(issame, len(np.asarray(issame))), folds)
+    except ValueError as error:
+        raise ValueError(f"pair set {name}: {error}") from None
+
+
 def verify_scores(
     scores: ArrayLike,
     issame: ArrayLike,
