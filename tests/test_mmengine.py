@@ -197,6 +197,19 @@ def test_the_verification_hook_refuses_what_it_cannot_do(arguments, message):
         FaceVerificationHook(**arguments)
 
 
+def test_pairs_that_cannot_be_verified_are_refused_before_training(pairs, tmp_path):
+    """The pairs of `pairs` are genuine and impostor in turn: folds of one pair hold one kind."""
+    message = r"pair set one_sided: fold 1 of \d+ .* has only"
+    pair_set = dict(data_root=str(pairs[0]), ann_file="val.bin", name="one_sided")
+    hook = dict(type="FaceVerificationHook", pair_sets=[pair_set], folds=len(pairs[3]))
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path, [hook])
+    assert not list(tmp_path.rglob("*.pth"))
+    metric = METRICS.build(dict(type="FaceVerification", folds=len(pairs[3])))
+    with pytest.raises(ValueError, match=message):
+        metric.dataset_meta = DATASETS.build(dict(type="FacePairDataset", **pair_set)).metainfo
+
+
 @pytest.mark.parametrize("mode", ["linear", "exponential"])
 def test_the_margin_moves_from_begin_to_end(mode):
     hook = MarginScheduleHook(0.1, 0.4, begin=10, end=20, mode=mode)

@@ -14,6 +14,7 @@ from torch import distributed, nn
 from sf2_plugin.data import PairSet, read_pairs
 from sf2_plugin.evaluation import PairReport, verify_pairs
 from sf2_plugin.evaluation.backbones import resized
+from sf2_plugin.evaluation.pairs import check_pairs
 
 from .host import host_config
 
@@ -40,6 +41,10 @@ class CallBackVerification:
         summary_writer: TensorBoard's, or None.
         image_size: (height, width) that faces are given in.
         wandb_logger: wandb's run, or None.
+
+    Raises:
+        ValueError: a damaged file, or one that cannot be verified, such as pairs of one kind only
+            in one of the ten folds.
     """
 
     def __init__(
@@ -58,7 +63,9 @@ class CallBackVerification:
             for name in val_targets:
                 path = Path(rec_prefix, f"{name}.bin")
                 if path.exists():
-                    self.pair_sets.append(read_pairs(path))
+                    pairs = read_pairs(path)
+                    check_pairs(name, pairs.issame)
+                    self.pair_sets.append(pairs)
                 else:
                     logging.info("[%s] is not verified: there is no %s", name, path)
         self.highest = [0.0] * len(self.pair_sets)

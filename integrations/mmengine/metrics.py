@@ -8,7 +8,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
 from sf2_plugin.evaluation import PairReport, verify_pairs
-from sf2_plugin.evaluation.pairs import FAR_TARGETS
+from sf2_plugin.evaluation.pairs import FAR_TARGETS, check_pairs
 
 
 @METRICS.register_module()
@@ -42,6 +42,16 @@ class FaceVerification(BaseMetric):
         super().__init__(collect_device=collect_device, **kwargs)
         self.folds = folds
         self.far_targets = tuple(far_targets)
+
+    @property
+    def dataset_meta(self) -> dict[str, Any]:
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, metainfo: dict[str, Any]) -> None:
+        """Given when loops are built: what cannot be verified is refused before training."""
+        check_pairs(metainfo["name"], metainfo["issame"], self.folds, self.far_targets)
+        self._dataset_meta = metainfo
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         for sample in data_samples:

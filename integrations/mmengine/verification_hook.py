@@ -13,9 +13,10 @@ from mmengine.registry import DATASETS, HOOKS
 from mmengine.runner import Runner
 
 from sf2_plugin.evaluation import PairReport
+from sf2_plugin.evaluation.pairs import FAR_TARGETS, check_pairs
 
 from .datasets import FacePairDataset
-from .metrics import FAR_TARGETS, pair_figures, verify_faces
+from .metrics import pair_figures, verify_faces
 
 
 @HOOKS.register_module()
@@ -70,6 +71,9 @@ class FaceVerificationHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.datasets = [DATASETS.build(dict(pair_set)) for pair_set in self.pair_sets]
+        for dataset in self.datasets:  # Refused before training, not in its middle.
+            name, issame = dataset.metainfo["name"], dataset.metainfo["issame"]
+            check_pairs(name, issame, self.folds, self.far_targets)
         if self.before_training and runner.iter == 0:
             self.verify(runner, step=0)
 
