@@ -16,15 +16,18 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from sf2_plugin.integrations.arcface_torch import checkpoints, loss
 from sf2_plugin.integrations.arcface_torch.mends import MENDS, Run
+from sf2_plugin.integrations.arcface_torch.verification import CallBackVerification
 from torch import nn
 
 from sf2_plugin import SphereFace2, registry
 from sf2_plugin.cli import main
 from sf2_plugin.data import (
+    encode_jpeg,
     read_face_folder,
     read_pair_bin,
     write_pair_bin,
@@ -103,6 +106,14 @@ def records(faces, tmp_path_factory):
     write_records([s for s in read_face_folder(faces).samples], out)
     shutil.copy(faces / "val.bin", out)
     return out
+
+
+@pytest.fixture
+def _one_rank():
+    distributed = torch.distributed
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
 
 
 def write_config(host, name, rec, first_line="", **items):
@@ -500,6 +511,29 @@ def test_the_doctor_knows_what_another_version_lacks(tmp_path, capsys):
     assert findings["losses.py"] == "is missing"
     assert main(["doctor", "--arcface-torch", str(tmp_path)]) == 2
     assert "has no train_v2.py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("library", ["torchvision", "easydict"])
+def test_the_launcher_names_the_extra_that_brings_a_library(tmp_path, library):
+    (tmp_path / "train_v2.py").touch()
+    launch = f"""
+import runpy, sys
+sys.modules[{library!r}] = None
+sys.argv = ["launcher", "train_v2.py", "configs/base.py"]
+runpy.run_module("sf2_plugin.integrations.arcface_torch", run_name="__main__")
+"""
+    output = run(tmp_path, "-c", launch, expect=2)
+    assert output.count("\n") == 1
+    assert output.startswith(f"{library} cannot be imported")
+    assert 'pip install "sf2-plugin[insightface]"' in output
+
+
+@pytest.mark.usefixtures("_one_rank")
+def test_pairs_that_cannot_be_verified_are_refused_before_training(tmp_path):
+    images = [encode_jpeg(np.zeros((8, 8, 3), np.uint8))] * 80
+    write_pair_bin(tmp_path / "val.bin", images, [True] * 20 + [False] * 20)
+    with pytest.raises(ValueError, match=r"pair set val: fold 1 of 10 .* has only genuine pairs"):
+        CallBackVerification(["val"], str(tmp_path))
 
 
 def test_the_launcher_wants_the_hosts_folder(tmp_path):

@@ -5,6 +5,8 @@ import runpy
 import sys
 from pathlib import Path
 
+from ..requirements import require
+from .host import LIBRARIES
 from .mends import Run, apply_mends
 
 
@@ -26,6 +28,11 @@ def main() -> None:
     given, script_arguments = parser.parse_known_args()
     if not Path(given.script).is_file():
         parser.error(f"there is no {given.script} here: run this from arcface_torch's folder")
+    try:
+        for library in LIBRARIES:
+            require(library, extra="insightface")
+    except ImportError as error:
+        parser.exit(2, f"{error}\n")
     sys.argv = [given.script, *script_arguments]
     sys.path[0] = str(Path(given.script).resolve().parent)
     apply_mends(Run(given.device, given.timeout))

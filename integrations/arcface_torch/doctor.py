@@ -9,6 +9,7 @@ import torch
 
 from sf2_plugin.doctor import Finding
 
+from .host import LIBRARIES
 from .mends import MENDS, Run
 
 #: File of the host -> name that is exchanged in it or relied on -> its parameters.
@@ -44,9 +45,6 @@ NAMES = {
     "eval/verification.py": {},
     "configs/base.py": {},
 }
-
-#: What the host imports, besides torch, numpy and what is mended.
-LIBRARIES = ("torchvision", "easydict", "sklearn", "scipy", "tensorboard")
 
 
 def examine(folder: str | Path) -> Iterator[Finding]:

@@ -1,9 +1,12 @@
-"""The host as this adapter sees it: names in its modules, and its config."""
+"""The host as this adapter sees it: what it imports, names in its modules, and its config."""
 
 import importlib
 import sys
 from collections.abc import Callable
 from typing import Any
+
+#: What the host imports, besides torch, numpy and what is mended.
+LIBRARIES = ("torchvision", "easydict", "sklearn", "scipy", "tensorboard")
 
 
 def replace(module: str, name: str, make: Callable[[Any], Any]) -> None:
