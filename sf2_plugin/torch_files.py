@@ -1,5 +1,7 @@
 """Files that `torch.save` wrote, read without running code in them."""
 
+import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,5 +27,13 @@ def load_torch_file(path: str | Path, load: Callable[..., Any] = torch.load) -> 
     except FileNotFoundError:
         raise
     except Exception as error:  # The zip reader and the unpickler fail in ways of their own.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is cut short or no checkpoint of tensors: {reason}") from None
+        raise ValueError(
+            f"{path} is cut short or no checkpoint of tensors: {_reason(error)}"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to run the code.
+        refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        return f"it holds {refused[1]}, which is refused" if refused else "another pickle"
+    return str(error).partition("\n")[0] or type(error).__name__

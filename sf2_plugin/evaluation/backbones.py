@@ -1,9 +1,8 @@
 """Backbones from files: whatever turns a face into an embedding, behind one method.
 
-NAME.onnx         run by onnxruntime, as InsightFace's pip package runs it
-NAME.pth          a checkpoint of MMPretrain, known by the config inside
-any other file    of torch: a backbone of arcface_torch, with its network's name and the host's
-                  folder
+NAME.onnx   run by onnxruntime, as InsightFace's pip package runs it
+else        a file of torch: a checkpoint of MMPretrain where a config lies inside, else a backbone
+            of arcface_torch, with its network's name and the host's folder
 """
 
 import importlib

@@ -115,6 +115,7 @@ def recorded_ranks(checkpoint: Any, path: Path) -> int | None:
 
 
 def checked(checkpoints: list[Checkpoint], paths: list[Path]) -> Shards:
+    """The checkpoints of ranks 0, 1, ..., read from `paths`; a ValueError names what is amiss."""
     for checkpoint, path in zip(checkpoints, paths, strict=True):
         head = checkpoint.get(HEAD) if isinstance(checkpoint, dict) else None
         weight = head.get("weight") if isinstance(head, dict) else None
