@@ -513,6 +513,14 @@ def test_the_doctor_knows_what_another_version_lacks(tmp_path, capsys):
     assert "has no train_v2.py" in capsys.readouterr().err
 
 
+def test_the_doctor_names_the_extra_that_brings_a_library(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    assert main(["doctor", "--arcface-torch", str(STAND_IN), "--json"]) == 1
+    findings = {f["name"]: f for f in json.loads(capsys.readouterr().out)["findings"]}
+    assert findings["torchvision"]["found"].endswith('pip install "sf2-plugin[insightface]"')
+    assert findings["easydict"]["good"]
+
+
 @pytest.mark.parametrize("library", ["torchvision", "easydict"])
 def test_the_launcher_names_the_extra_that_brings_a_library(tmp_path, library):
     (tmp_path / "train_v2.py").touch()
