@@ -55,13 +55,13 @@ class TritonPointwise(Pointwise):
         self.losses, self.logit_slopes = x.new_zeros(2, tiles, dtype=torch.float64)
         self.numbers = (
             recipe.scale * LOG2_E.value,
-            float(margin),
+            margin,
             math.cos(margin),
             math.sin(margin),
-            float(recipe.t),
+            recipe.t,
             recipe.lam * self.boost,
             (1.0 - recipe.lam) * self.negative_weight * self.boost,
-            float(recipe.interclass_filtering_threshold),
+            recipe.interclass_filtering_threshold,
             torch.finfo(x.dtype).max,
         )
         self.choices = {
