@@ -3,6 +3,7 @@
 python benchmarks/report.py
 """
 
+import argparse
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -121,6 +122,7 @@ def plot(figures: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.split("::")[0]).parse_args()
     sections, gpus = [], 0
     for file in sorted((DOCS / "benchmarks").glob("*.json")):
         figures = json.loads(file.read_text())

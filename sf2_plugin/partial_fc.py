@@ -143,7 +143,8 @@ class PartialFCSphereFace2(SphereFace2):
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         # Imported centers come without a bias, whose right value goes by the hyperparameters.
-        state.setdefault(f"{prefix}bias", self.bias.detach())
+        if not self.bias.is_meta:
+            state.setdefault(f"{prefix}bias", self.bias.detach())
         super()._load_from_state_dict(state, prefix, *rest)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:

@@ -349,6 +349,8 @@ def save_and_resume(rank, folder):
     os.fsync = full if rank == 1 else fsync
     attempt("disk full", lambda: torch.save(checkpoint(2), path))
     os.fsync = fsync
+    folder_gone = path if rank == 0 else path.parent / "gone" / path.name
+    attempt("no folder", lambda: torch.save(checkpoint(2), folder_gone))
     attempt("after disk full", resume)
     answers["files"] = sorted(each.name for each in path.parent.iterdir())
     for name, content in {
@@ -377,6 +379,8 @@ def test_checkpoints_are_saved_and_resumed_on_all_ranks_or_on_none(tmp_path):
                 "OSError: disk full",
             )[rank]
         )
+        start = ("RuntimeError: rank 1 could not save: FileNotFoundError", "FileNotFoundError")
+        assert answers["no folder"].startswith(start[rank])
         assert answers["after disk full"] == answers["bare host"] == 1
         assert answers["other ranks"] == (
             f"ValueError: {path} is of a checkpoint of 3 ranks and this run has 2: "

@@ -40,6 +40,7 @@ def test_measures_and_makes_the_page(monkeypatch, tmp_path, capsys):
 
     report = load_report()
     monkeypatch.setattr(report, "DOCS", tmp_path)
+    monkeypatch.setattr("sys.argv", ["report.py"])
     report.main()
     page = (tmp_path / "benchmarks.md").read_text()
     assert "### Batch 4, 30 classes, 8 dimensions, float32, 50% sampled" in page

@@ -202,9 +202,12 @@ def test_pairs_that_cannot_be_verified_are_refused_before_training(pairs, tmp_pa
     message = r"pair set one_sided: fold 1 of \d+ .* has only"
     pair_set = dict(data_root=str(pairs[0]), ann_file="val.bin", name="one_sided")
     hook = dict(type="FaceVerificationHook", pair_sets=[pair_set], folds=len(pairs[3]))
-    with pytest.raises(ValueError, match=message):
-        train(tmp_path, [hook])
+    for lazy in (False, True):
+        pair_set["lazy_init"] = lazy
+        with pytest.raises(ValueError, match=message):
+            train(tmp_path, [hook])
     assert not list(tmp_path.rglob("*.pth"))
+    pair_set["lazy_init"] = False
     metric = METRICS.build(dict(type="FaceVerification", folds=len(pairs[3])))
     with pytest.raises(ValueError, match=message):
         metric.dataset_meta = DATASETS.build(dict(type="FacePairDataset", **pair_set)).metainfo

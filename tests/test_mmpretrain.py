@@ -256,7 +256,8 @@ def test_shipped_configs_differ_in_the_head_type_alone():
         (dict(type="ResNet", depth=18, norm_cfg=[(dict(type="os.abort"),)]), "'os.abort' is not"),
         (dict(type="ResNet", depth=18, _scope_="sf2_evil"), "scope 'sf2_evil' is none of"),
         (dict(type="LinearClsHead", trust_remote_code=True), "trust_remote_code is refused"),
-        (dict(type="TIMMBackbone", checkpoint_path="other.pth"), "checkpoint_path is refused"),
+        (dict(type="TIMMBackbone", checkpoint_path="other.pth"), "may read other files"),
+        (dict(type="CLIPGenerator", tokenizer_path="http://127.0.0.1:9/x.pth"), "asks for another"),
         # Registered, and not as a part of a model.
         (dict(type="Runner"), "its model cannot be built"),
         (dict(type="mmengine.Runner"), "its model cannot be built"),

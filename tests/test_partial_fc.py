@@ -403,7 +403,10 @@ def test_a_group_that_appears_after_the_head_is_refused(tmp_path):
 
 def test_it_can_be_built_on_the_meta_device():
     with torch.device("meta"):
-        assert PartialFCSphereFace2(11, SIZE).weight.is_meta
+        head = PartialFCSphereFace2(11, SIZE)
+    assert head.weight.is_meta
+    with pytest.raises(RuntimeError, match=r"Missing key.*bias"):  # Which a meta head has not.
+        head.load_state_dict({"weight": torch.randn(11, SIZE)}, assign=True)
 
 
 def test_a_state_without_bias_leaves_the_heads_own():

@@ -286,9 +286,15 @@ def code(folder):
     torch.save(Evil(), folder / file_name(1))
 
 
+def no_optimizer(folder):
+    path = folder / file_name(1)
+    torch.save({**torch.load(path), "state_optimizer": {}}, path)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (no_optimizer, "checkpoint_gpu_1.pt holds an optimizer's state that is not torch's"),
         (cut_short, "checkpoint_gpu_1.pt is cut short or no checkpoint"),
         (code, "checkpoint_gpu_1.pt is cut short or no checkpoint of tensors: it holds print, "),
         (remove_first, "checkpoint_gpu_0.pt is missing"),

@@ -2,18 +2,17 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-
-from torch import distributed
 
 from sf2_plugin.atomic import atomic_file
 from sf2_plugin.distributed import rank_and_world_size
 from sf2_plugin.shards import WORLD_SIZE, file_name, is_partial_fc_v2, recorded_ranks
 from sf2_plugin.torch_files import load_torch_file
 
+from .agreement import from_all_ranks, on_all_ranks
 from .host import host_config, replace
 from .loss import NAMES
 
@@ -40,11 +39,12 @@ def _save(save: Callable[..., None]) -> Callable[..., None]:
         if not _is_shard(path):
             with atomic_file(path) as file:
                 return save(obj, file, *args, **kwargs)
-        for partial in path.parent.glob(f".{path.name}.*.partial"):  # Of a rank that was killed.
-            partial.unlink(missing_ok=True)
         _, world_size = rank_and_world_size()
         # No rank's file takes the place of the last one before all are on disk.
-        with atomic_file(path) as file, _on_all_ranks("save"):
+        with ExitStack() as replaced_at_the_end, on_all_ranks("save"):
+            for left in path.parent.glob(f".{path.name}.*.partial"):  # By a rank that was killed.
+                left.unlink(missing_ok=True)
+            file = replaced_at_the_end.enter_context(atomic_file(path))
             save({**obj, WORLD_SIZE: world_size}, file, *args, **kwargs)
             file.flush()
             os.fsync(file.fileno())
@@ -57,7 +57,7 @@ def _load(load: Callable[..., Any]) -> Callable[..., Any]:
         if not _is_shard(f):
             return load(f, *args, **kwargs)
         path = Path(f)
-        with _on_all_ranks("resume"):
+        with on_all_ranks("resume"):
             checkpoint = load_torch_file(path, load)
             _check_number_of_ranks(checkpoint, path)
             _check_head(checkpoint, path)
@@ -65,30 +65,6 @@ def _load(load: Callable[..., Any]) -> Callable[..., Any]:
         return checkpoint
 
     return load_checked
-
-
-@contextmanager
-def _on_all_ranks(what: str) -> Iterator[None]:
-    """What fails on one rank fails on all of them, and none waits for another in vain."""
-    error: Exception | None = None
-    try:
-        yield
-    except Exception as caught:
-        error = caught
-    failures = _from_all_ranks(error and f"{type(error).__name__}: {error}")
-    if error:
-        raise error
-    for rank, failure in enumerate(failures):
-        if failure:
-            raise RuntimeError(f"rank {rank} could not {what}: {failure}")
-
-
-def _from_all_ranks(value: Any) -> list[Any]:
-    _, world_size = rank_and_world_size()
-    values = [value] * world_size
-    if world_size > 1:
-        distributed.all_gather_object(values, value)
-    return values
 
 
 def _check_number_of_ranks(checkpoint: dict[str, Any], path: Path) -> None:
@@ -111,7 +87,7 @@ def _check_head(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def _check_step(checkpoint: dict[str, Any], folder: Path) -> None:
-    steps = _from_all_ranks(checkpoint.get("global_step"))
+    steps = from_all_ranks(checkpoint.get("global_step"))
     if len(set(steps)) > 1:
         saved = ", ".join(f"{file_name(rank)} at step {step}" for rank, step in enumerate(steps))
         raise ValueError(f"{folder} holds files that were not saved together: {saved}")

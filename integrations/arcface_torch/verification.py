@@ -16,6 +16,7 @@ from sf2_plugin.evaluation import PairReport, verify_pairs
 from sf2_plugin.evaluation.backbones import resized
 from sf2_plugin.evaluation.pairs import check_pairs
 
+from .agreement import on_all_ranks
 from .host import host_config
 
 BATCH_SIZE = 64
@@ -59,16 +60,20 @@ class CallBackVerification:
         self.image_size = image_size
         self.wandb_logger = wandb_logger
         self.pair_sets: list[PairSet] = []
-        if distributed.get_rank() == 0:
-            for name in val_targets:
-                path = Path(rec_prefix, f"{name}.bin")
-                if path.exists():
-                    pairs = read_pairs(path)
-                    check_pairs(name, pairs.issame)
-                    self.pair_sets.append(pairs)
-                else:
-                    logging.info("[%s] is not verified: there is no %s", name, path)
+        with on_all_ranks("verify"):
+            if distributed.get_rank() == 0:
+                self._read(val_targets, rec_prefix)
         self.highest = [0.0] * len(self.pair_sets)
+
+    def _read(self, val_targets: list[str], rec_prefix: str) -> None:
+        for name in val_targets:
+            path = Path(rec_prefix, f"{name}.bin")
+            if path.exists():
+                pairs = read_pairs(path)
+                check_pairs(name, pairs.issame)
+                self.pair_sets.append(pairs)
+            else:
+                logging.info("[%s] is not verified: there is no %s", name, path)
 
     def __call__(self, num_update: int, backbone: nn.Module) -> None:
         if not self.pair_sets or num_update == 0:

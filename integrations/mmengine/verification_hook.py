@@ -72,6 +72,7 @@ class FaceVerificationHook(Hook):
     def before_train(self, runner: Runner) -> None:
         self.datasets = [DATASETS.build(dict(pair_set)) for pair_set in self.pair_sets]
         for dataset in self.datasets:  # Refused before training, not in its middle.
+            dataset.full_init()
             name, issame = dataset.metainfo["name"], dataset.metainfo["issame"]
             check_pairs(name, issame, self.folds, self.far_targets)
         if self.before_training and runner.iter == 0:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import mmengine.registry.registry
 import mmpretrain.registry
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from mmengine.dataset import Compose
 from mmengine.registry import Registry, init_default_scope
+from mmengine.runner import CheckpointLoader
 from mmpretrain.registry import MODELS, TRANSFORMS
 from numpy.typing import NDArray
 
@@ -26,6 +28,16 @@ from ..mmengine.datasets import pipeline_item, without_loaders
 from ..mmengine.verification_hook import embed_faces
 
 SCOPES = ("mmengine", "mmcv", "mmpretrain")
+#: Where MMPretrain wraps other libraries, which find and read files of their own.
+READERS_OF_FILES = (
+    "mmpretrain.models.backbones.timm_backbone",
+    "mmpretrain.models.classifiers.hugging_face",
+    "mmpretrain.models.classifiers.timm",
+    "mmpretrain.models.multimodal",
+    "mmpretrain.models.retrievers",
+    "mmpretrain.models.utils.huggingface",
+    "mmpretrain.models.utils.tokenizer",
+)
 
 
 class MMPretrainBackbone:
@@ -61,10 +73,10 @@ class MMPretrainBackbone:
         if config.get("data_preprocessor") is not None:
             model.setdefault("data_preprocessor", config["data_preprocessor"])
         try:
-            with without_imports():
+            with isolated():
                 self.model = MODELS.build(model)
                 self.pipeline = Compose(pipeline)
-        except (KeyError, TypeError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path}: its model cannot be built: {error}") from None
         self._load(path, checkpoint["state_dict"])
         self.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
@@ -146,8 +158,11 @@ def refuse_unregistered(part: Any) -> None:
 def _check_registered(name: Any) -> None:
     scope, _, bare = name.rpartition(".") if isinstance(name, str) else ("", "", None)
     registries = [each for each in _registries() if scope in ("", each.scope)]
-    if not any(bare in each.module_dict for each in registries):
+    found = [each.module_dict[bare] for each in registries if bare in each.module_dict]
+    if not found:
         raise ValueError(f"type {name!r} is not a registered name; import paths are refused")
+    if any(each.__module__.startswith(READERS_OF_FILES) for each in found):
+        raise ValueError(f"type {name!r} may read other files, and is refused")
 
 
 def _registries() -> Iterator[Registry]:
@@ -158,18 +173,23 @@ def _registries() -> Iterator[Registry]:
 
 
 @contextmanager
-def without_imports() -> Iterator[None]:
-    """While it lasts, a name that a registry lacks is an error, and nothing is imported for it."""
-    import_by_path = mmengine.registry.registry.get_object_from_string
+def isolated() -> Iterator[None]:
+    """While it lasts, MMEngine imports nothing for a name that a registry lacks, and loads nothing.
 
-    def refuse(name: str) -> None:
+    Either is a ValueError.
+    """
+
+    def refuse_name(name: str) -> None:
         raise ValueError(f"{name!r} is not registered")  # MMEngine puts its own words to it.
 
-    mmengine.registry.registry.get_object_from_string = refuse
-    try:
+    def refuse_file(filename: str, *args: Any, **kwargs: Any) -> None:
+        raise ValueError(f"it asks for another checkpoint, {filename!r}, which is refused")
+
+    with (
+        patch.object(mmengine.registry.registry, "get_object_from_string", refuse_name),
+        patch.object(CheckpointLoader, "load_checkpoint", refuse_file),
+    ):
         yield
-    finally:
-        mmengine.registry.registry.get_object_from_string = import_by_path
 
 
 def without_centers(part: Any) -> Any:

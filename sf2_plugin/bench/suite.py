@@ -210,6 +210,7 @@ def run(arguments: argparse.Namespace) -> None:
     machine = figures["machine"]
     name = machine["gpu"] or f"{machine['processor']} {figures['threads']} threads"
     path = arguments.out / f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
+    partial = path.with_suffix(".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     sections: dict[str, Callable[[], Any]] = {
         "heads": lambda: heads(device, peers, arguments.rounds),
@@ -221,6 +222,7 @@ def run(arguments: argparse.Namespace) -> None:
     for section, measured in sections.items():
         figures[section] = measured()
         # After every section, so that what breaks later takes nothing away.
-        with atomic_file(path, "w") as file:
+        with atomic_file(partial, "w") as file:
             json.dump(figures, file, indent=2)
+    partial.replace(path)
     print(f"{path} is written")

@@ -78,12 +78,12 @@ def open_backbone(
 
 
 def _holds_mmengines_own(path: Path) -> bool:
-    """Whether objects of MMEngine, such as its log history, are among a torch file's values."""
+    """Whether a torch file holds what MMEngine puts beside weights: its log history, arrays."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # Whoever reads the file says what is wrong with it.
         return False
-    return any(name.startswith("mmengine.") for name in names)
+    return any(name.startswith(("mmengine.", "numpy.")) for name in names)
 
 
 def resized(faces: Sequence[Pixels], height: int, width: int) -> NDArray[np.float32]:

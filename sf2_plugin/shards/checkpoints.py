@@ -121,6 +121,10 @@ def checked(checkpoints: list[Checkpoint], paths: list[Path]) -> Shards:
         weight = head.get("weight") if isinstance(head, dict) else None
         if not (isinstance(weight, Tensor) and weight.ndim == 2):
             raise ValueError(f"{path} has no class centers: no matrix {HEAD!r}, 'weight'")
+        try:
+            _sharded_places(checkpoint)
+        except (AttributeError, IndexError, KeyError, TypeError):
+            raise ValueError(f"{path} holds an optimizer's state that is not torch's") from None
     weights = [checkpoint[HEAD]["weight"] for checkpoint in checkpoints]
     num_classes = sum(map(len, weights))
     for rank, (weight, path) in enumerate(zip(weights, paths, strict=True)):
