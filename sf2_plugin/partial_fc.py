@@ -109,7 +109,7 @@ class PartialFCSphereFace2(SphereFace2):
         **hyperparameters: Any,
     ) -> None:
         require_count("num_classes", num_classes)
-        require_number("sample_rate", sample_rate, "from 0 to 1", lambda v: 0 <= v <= 1)
+        require_sample_rate(sample_rate)
         require_one_of("negative_weighting", negative_weighting, NEGATIVE_WEIGHTINGS)
         self.process_group = process_group
         self.rank, self.world_size = rank_and_world_size(process_group)
@@ -252,12 +252,16 @@ class PartialFCSphereFace2(SphereFace2):
         )
 
 
+def require_sample_rate(value: Any) -> None:
+    require_number("sample_rate", value, "from 0 to 1", lambda v: 0 <= v <= 1)
+
+
 def _indices(mask: Tensor, count: int) -> Tensor:
     """Where `mask` holds; as `count` says how often, a GPU need not be waited for."""
     if mask.is_cuda:
         try:
             return torch.nonzero_static(mask, size=count).squeeze(1)
-        except NotImplementedError:  # Older torch.
+        except NotImplementedError:  # A torch that has it for CPUs alone.
             pass
     return mask.nonzero().squeeze(1)
 

@@ -1,5 +1,6 @@
-"""Fixtures shared by every test: where the real faces and the parity numbers lie."""
+"""Fixtures that tests of several files share."""
 
+import json
 import os
 from pathlib import Path
 
@@ -19,3 +20,30 @@ def shared_dir() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is absent: parity numbers and real faces are not shipped")
     return SHARED
+
+
+@pytest.fixture
+def one_rank():
+    """torch.distributed, of this process alone."""
+    distributed = torch.distributed
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.fixture
+def evaluate(capsys, tmp_path):
+    """Runs `sf2 eval COMMAND ...`, with a cache of the test's own."""
+    from sf2_plugin import cli
+
+    def run(*arguments):
+        """The status, and what was printed: JSON where it was asked for, else text."""
+        arguments = [str(argument) for argument in arguments]
+        status = cli.main(["eval", *arguments, "--cache", str(tmp_path / "cache")])
+        captured = capsys.readouterr()
+        if status:
+            assert captured.err.count("\n") == 1
+            return status, captured.err
+        return status, json.loads(captured.out) if "--json" in arguments else captured.out
+
+    return run

@@ -108,14 +108,6 @@ def records(faces, tmp_path_factory):
     return out
 
 
-@pytest.fixture
-def _one_rank():
-    distributed = torch.distributed
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
-
-
 def write_config(host, name, rec, first_line="", **items):
     values = dict(
         network="mbf",
@@ -540,7 +532,7 @@ runpy.run_module("sf2_plugin.integrations.arcface_torch", run_name="__main__")
     assert 'pip install "sf2-plugin[insightface]"' in output
 
 
-@pytest.mark.usefixtures("_one_rank")
+@pytest.mark.usefixtures("one_rank")
 def test_pairs_that_cannot_be_verified_are_refused_before_training(tmp_path):
     images = [encode_jpeg(np.zeros((8, 8, 3), np.uint8))] * 80
     write_pair_bin(tmp_path / "val.bin", images, [True] * 20 + [False] * 20)

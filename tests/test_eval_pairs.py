@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,17 +24,8 @@ from .test_eval_embedding import HOST
 
 
 @pytest.fixture
-def evaluate(capsys, tmp_path):
-    def run(*arguments):
-        """The status, and what was printed: JSON where it was asked for, else text."""
-        status = cli.main(["eval", "pairs", *map(str, arguments), "--cache", str(tmp_path / "c")])
-        captured = capsys.readouterr()
-        if status:
-            assert captured.err.count("\n") == 1
-            return status, captured.err
-        return status, json.loads(captured.out) if "--json" in arguments else captured.out
-
-    return run
+def evaluate(evaluate):
+    return partial(evaluate, "pairs")
 
 
 def pairs_of(rng, pairs=400, dimensions=16):
@@ -302,15 +294,7 @@ class AsArcfaceTorch(torch.nn.Module):
         return torch.from_numpy(self.backbone.embed(pixels.permute(0, 2, 3, 1).numpy()))
 
 
-@pytest.fixture
-def _one_rank():
-    distributed = torch.distributed
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
-
-
-@pytest.mark.usefixtures("_one_rank")
+@pytest.mark.usefixtures("one_rank")
 def test_both_hosts_and_the_command_print_the_same_figures(evaluate, trained, caplog):
     from sf2_plugin.integrations.arcface_torch.verification import CallBackVerification
 

@@ -1,6 +1,5 @@
 """`sf2 eval templates` and `sf2 eval identify`: on saved embeddings, folders, and IJB's layout."""
 
-import json
 import re
 import shutil
 
@@ -11,7 +10,6 @@ pytest.importorskip("sklearn", reason='needs pip install "sf2-plugin[eval]"')
 pytest.importorskip("matplotlib", reason='needs pip install "sf2-plugin[eval]"')
 pytest.importorskip("PIL", reason='needs pip install "sf2-plugin[eval]"')
 
-from sf2_plugin import cli
 from sf2_plugin.data import decode_image, encode_jpeg
 from sf2_plugin.data.alignment import TEMPLATE, align_face
 from sf2_plugin.evaluation import identify, pool_templates, verify_templates
@@ -19,21 +17,6 @@ from sf2_plugin.evaluation.backbones import open_backbone
 
 from .onnx_models import onnx_file
 from .test_eval_page import Page
-
-
-@pytest.fixture
-def evaluate(capsys, tmp_path):
-    def run(*arguments):
-        """The status, and what was printed: JSON where it was asked for, else text."""
-        arguments = [str(argument) for argument in arguments]
-        status = cli.main(["eval", *arguments, "--cache", str(tmp_path / "cache")])
-        captured = capsys.readouterr()
-        if status:
-            assert captured.err.count("\n") == 1
-            return status, captured.err
-        return status, json.loads(captured.out) if "--json" in arguments else captured.out
-
-    return run
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from torch import Tensor
 from ..cli import count
 from ..engine.memory import nothing_kept
 from ..head import SphereFace2
-from ..partial_fc import PartialFCSphereFace2
+from ..partial_fc import PartialFCSphereFace2, require_sample_rate
 from ..progress import progress_bar
-from ..recipe import PRESETS, require_number
+from ..recipe import PRESETS
 from .environment import environment
 from .measure import MIB, Step, interleaved_medians, peak_memory
 from .peers import CHECKOUTS, PACKAGES, Head, Shape, built_peer, parse_peers
@@ -109,7 +109,7 @@ def measure_head(
     Raises:
         ValueError, FileNotFoundError, ImportError: an unknown or absent peer or device.
     """
-    check_sample_rate(sample_rate)
+    require_sample_rate(sample_rate)
     wanted = parse_peers(peers)
     place = device_of(device)
     if place.type == "cpu" and dtype != "float32":
@@ -221,10 +221,6 @@ class _HeadStep:
         gradients = [self.x, *self.head.module.parameters()]
         with nothing_kept():
             return peak_memory(self, self.x.device) - sum(g.nbytes for g in gradients)
-
-
-def check_sample_rate(value: float) -> None:
-    require_number("sample_rate", value, "from 0 to 1", lambda v: 0 <= v <= 1)
 
 
 def _over(a: float | None, b: float | None) -> float | None:

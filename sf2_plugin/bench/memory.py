@@ -15,8 +15,7 @@ from ..cli import count
 from ..distributed import classes_of_rank
 from ..engine.memory import nothing_kept
 from ..engine.sweep import default_chunk_size
-from ..partial_fc import PartialFCSphereFace2
-from .head import check_sample_rate
+from ..partial_fc import PartialFCSphereFace2, require_sample_rate
 from .measure import peak_memory
 
 FLOAT = 4
@@ -136,7 +135,7 @@ def measured_memory(
 
 
 def _check(sample_rate: float, optimizer: str) -> None:
-    check_sample_rate(sample_rate)
+    require_sample_rate(sample_rate)
     if optimizer == "fused-sgd" and sample_rate < 1:
         raise ValueError(f"fused-sgd goes with a sample rate of 1 alone, got {sample_rate}")
 
