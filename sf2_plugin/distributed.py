@@ -1,11 +1,12 @@
-"""Class centers over the ranks of a process group, and the exchanges a sharded loss needs.
+"""Class centers over the ranks of a process group, and what its ranks exchange and agree on.
 
 Gradients keep the convention of arcface_torch: the backbone sits in DistributedDataParallel, which
 averages over ranks, while every rank's loss is that of the global batch. The gradient that flows
 back into a rank's embeddings is therefore multiplied by the number of ranks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -49,6 +50,91 @@ def classes_of_rank(num_classes: int, rank: int, world_size: int) -> range:
     share, rest = divmod(num_classes, world_size)
     start = share * rank + min(rank, rest)
     return range(start, start + share + (rank < rest))
+
+
+@contextmanager
+def on_all_ranks(what: str, group: ProcessGroup = None) -> Iterator[None]:
+    """A block that fails on all ranks if it fails on one, so that none waits for another in vain.
+
+    Every rank of the group must enter it. They all raise the same sentence, which names the ranks
+    that failed and why; it is an OSError, TypeError or ValueError where the first error was one,
+    and a RuntimeError otherwise. A single rank's error stays as it is.
+
+    Args:
+        what: what the block does, to complete "rank 1 could not ...".
+
+    Example:
+        >>> with on_all_ranks("save"):
+        ...     pass
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as caught:
+        error = caught
+    if rank_and_world_size(group)[1] == 1:
+        if error:
+            raise error
+        return
+    failures = from_all_ranks(error and (_kind(error), _sentence(error)), group)
+    failed = {rank: failure for rank, failure in enumerate(failures) if failure}
+    if failed:
+        kind, _ = next(iter(failed.values()))
+        by_reason = by_value({rank: reason for rank, (_, reason) in failed.items()})
+        said = (f"{ranks} could not {what}: {reason}" for reason, ranks in by_reason)
+        raise kind("; ".join(said)) from error
+
+
+#: What `on_all_ranks` raises of; FileNotFoundError is told from other faults of the system.
+_KINDS = (FileNotFoundError, OSError, TypeError, ValueError)
+
+
+def _kind(error: Exception) -> type[Exception]:
+    return next((kind for kind in _KINDS if isinstance(error, kind)), RuntimeError)
+
+
+def _sentence(error: Exception) -> str:
+    telling = isinstance(error, (*_KINDS, RuntimeError)) and str(error)
+    return str(error) if telling else f"{type(error).__name__}: {error}"
+
+
+def from_all_ranks(value: Any, group: ProcessGroup = None) -> list[Any]:
+    """Every rank's value, which pickle must be able to copy, in the order of ranks."""
+    _, world_size = rank_and_world_size(group)
+    values = [value] * world_size
+    if world_size > 1:
+        distributed.all_gather_object(values, value, group=group)
+    return values
+
+
+def by_value(values: dict[int, Hashable]) -> list[tuple[Any, str]]:
+    """Each value that ranks have, and which ranks, in words.
+
+    Example:
+        >>> by_value({0: 10, 1: 10, 2: 20})
+        [(10, 'ranks 0 and 1'), (20, 'rank 2')]
+    """
+    ranks: dict[Any, list[int]] = {}
+    for rank, value in values.items():
+        ranks.setdefault(value, []).append(rank)
+    return [(value, _in_words(having)) for value, having in ranks.items()]
+
+
+def _in_words(ranks: Iterable[int]) -> str:
+    """Ranks in ascending order as "rank 3", "ranks 0 and 2" or "ranks 0 to 5, 7 and 9"."""
+    runs: list[list[int]] = []
+    for rank in ranks:
+        if runs and rank == runs[-1][-1] + 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    parts: list[str] = []
+    for run in runs:
+        parts += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run)
+    if runs == [runs[0][:1]]:
+        return f"rank {parts[0]}"
+    *others, last = parts
+    return f"ranks {', '.join(others)} and {last}" if others else f"ranks {last}"
 
 
 def gather_sizes(size: int, device: torch.device, group: ProcessGroup = None) -> list[int]:

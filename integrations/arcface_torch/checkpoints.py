@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sf2_plugin.atomic import atomic_file
-from sf2_plugin.distributed import rank_and_world_size
+from sf2_plugin.distributed import from_all_ranks, on_all_ranks, rank_and_world_size
 from sf2_plugin.shards import WORLD_SIZE, file_name, is_partial_fc_v2, recorded_ranks
 from sf2_plugin.torch_files import load_torch_file
 
-from .agreement import from_all_ranks, on_all_ranks
 from .host import host_config, replace
 from .loss import NAMES
 

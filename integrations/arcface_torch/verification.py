@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import distributed, nn
 
 from sf2_plugin.data import PairSet, read_pairs
+from sf2_plugin.distributed import on_all_ranks
 from sf2_plugin.evaluation import PairReport, verify_pairs
 from sf2_plugin.evaluation.backbones import resized
 from sf2_plugin.evaluation.pairs import check_pairs
 
-from .agreement import on_all_ranks
 from .host import host_config
 
 BATCH_SIZE = 64
@@ -76,14 +76,16 @@ class CallBackVerification:
                 logging.info("[%s] is not verified: there is no %s", name, path)
 
     def __call__(self, num_update: int, backbone: nn.Module) -> None:
-        if not self.pair_sets or num_update == 0:
+        """Verify on rank 0, while the others wait, and fail with it if it fails."""
+        if num_update == 0:
             return
-        backbone.eval()
-        for place, pairs in enumerate(self.pair_sets):
-            embeddings, norm = embed_pairs(backbone, pairs, self.image_size)
-            report = verify_pairs(embeddings, pairs.issame)
-            self._write(place, num_update, report, norm)
-        backbone.train()
+        with on_all_ranks("verify"):
+            backbone.eval()
+            for place, pairs in enumerate(self.pair_sets):
+                embeddings, norm = embed_pairs(backbone, pairs, self.image_size)
+                report = verify_pairs(embeddings, pairs.issame)
+                self._write(place, num_update, report, norm)
+            backbone.train()
 
     def _write(self, place: int, step: int, report: PairReport, norm: float) -> None:
         name = self.pair_sets[place].name
