@@ -21,7 +21,7 @@ test: lint
 
 # Against the real host: make test-arcface ARCFACE_TORCH=insightface/recognition/arcface_torch
 test-arcface: $(VENV)/.installed
-	ARCFACE_TORCH="$(abspath $(ARCFACE_TORCH))" $(BIN)/python -m pytest tests/test_arcface_torch.py
+	ARCFACE_TORCH="$(abspath $(ARCFACE_TORCH))" $(BIN)/python -m pytest tests/integrations/test_arcface_torch.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -38,7 +38,7 @@ bench: $(VENV)/.installed
 # On a machine with an NVIDIA GPU: the tests that run there, then every figure, then the page.
 bench-gpu: $(VENV)/.installed
 	$(BIN)/python -c "import torch; print(torch.cuda.get_device_name())"
-	$(BIN)/python -m pytest tests/test_cuda.py tests/test_triton.py tests/test_fused_sgd.py
+	$(BIN)/python -m pytest tests/core/test_cuda.py tests/core/test_triton.py tests/core/test_fused_sgd.py
 	$(SUITE) --device cuda --rounds 10
 	$(BIN)/python benchmarks/report.py
 

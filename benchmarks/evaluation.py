@@ -202,7 +202,7 @@ class Projection:
 
 
 def embed(folder: Path, faces: int) -> Result:
-    from sf2_plugin.evaluation.embedding import embed_images
+    from sf2_plugin.backbones.embedding import embed_images
 
     paths = [folder / f"{i}.jpg" for i in range(faces)]
     started = time.perf_counter()

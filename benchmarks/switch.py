@@ -30,7 +30,7 @@ def train(
     from mmengine.hooks import Hook
     from mmengine.runner import Runner
 
-    from sf2_plugin.demo import config_for
+    from sf2_plugin.commands.demo import config_for
 
     torch.set_num_threads(threads)
     config, pair_set = config_for(f"{HEADS[head]}_resnet18_faces", Path(faces), epochs, seed)

@@ -1,16 +1,31 @@
 """SphereFace2 for the frameworks people train face recognition with."""
 
-from importlib.metadata import PackageNotFoundError, version
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
 
-from .head import SphereFace2, sphereface2_loss
-from .partial_fc import PartialFCSphereFace2
-from .recipe import PRESETS, Recipe
-from .registry import available_heads, build_head, register_head
+if TYPE_CHECKING:
+    from .head import SphereFace2, sphereface2_loss
+    from .partial_fc import PartialFCSphereFace2
+    from .recipe import PRESETS, Recipe
+    from .registry import available_heads, build_head, register_head
 
 try:
-    __version__ = version("sf2-plugin")
-except PackageNotFoundError:  # Run from a source tree that is not installed.
+    __version__ = importlib.metadata.version("sf2-plugin")
+except importlib.metadata.PackageNotFoundError:  # Run from a source tree that is not installed.
     __version__ = "0+unknown"
+
+#: Name -> the module it comes from when it is first used: figures and files need no torch.
+_MODULES = {
+    "PRESETS": "recipe",
+    "PartialFCSphereFace2": "partial_fc",
+    "Recipe": "recipe",
+    "SphereFace2": "head",
+    "available_heads": "registry",
+    "build_head": "registry",
+    "register_head": "registry",
+    "sphereface2_loss": "head",
+}
 
 __all__ = [
     "PRESETS",
@@ -22,3 +37,15 @@ __all__ = [
     "register_head",
     "sphereface2_loss",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

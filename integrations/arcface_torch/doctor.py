@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from sf2_plugin.doctor import Finding
+from sf2_plugin.findings import Finding
 
 from .host import LIBRARIES
 from .mends import MENDS, Run

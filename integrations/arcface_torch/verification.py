@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed, nn
 
+from sf2_plugin.backbones import resized
 from sf2_plugin.data import PairSet, read_pairs
 from sf2_plugin.distributed import on_all_ranks
 from sf2_plugin.evaluation import PairReport, verify_pairs
-from sf2_plugin.evaluation.backbones import resized
 from sf2_plugin.evaluation.pairs import check_pairs
 
 from .host import host_config

@@ -1,15 +1,1 @@
-"""`sf2 bench`: what the head costs, next to a floor and to other projects' heads."""
-
-import argparse
-
-COMMANDS = {
-    "head": ("sf2_plugin.bench.head:add_arguments", "one head's forward and backward pass"),
-    "suite": ("sf2_plugin.bench.suite:add_arguments", "all figures of a machine, into a file"),
-    "memory": ("sf2_plugin.bench.memory:add_arguments", "what a rank of a sharded head needs"),
-}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ..cli import add_commands
-
-    add_commands(parser, COMMANDS)
+"""What the head costs, next to a floor and to other projects' heads."""

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cli import count
 from ..engine.memory import nothing_kept
 from ..head import SphereFace2
+from ..options import count
 from ..partial_fc import PartialFCSphereFace2, require_sample_rate
 from ..progress import progress_bar
 from ..recipe import PRESETS

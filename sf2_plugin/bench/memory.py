@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..cli import count
 from ..distributed import classes_of_rank
 from ..engine.memory import nothing_kept
 from ..engine.sweep import default_chunk_size
+from ..options import count
 from ..partial_fc import PartialFCSphereFace2, require_sample_rate
 from .measure import peak_memory
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from ..atomic import atomic_file
-from ..cli import count
 from ..engine.memory import nothing_kept
 from ..head import SphereFace2, sphereface2_loss
+from ..options import count
 from ..recipe import Recipe
 from .environment import environment
 from .head import device_of, measure_head

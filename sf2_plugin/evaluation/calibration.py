@@ -24,14 +24,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from ..atomic import atomic_file
-from ..definition import g
-from ._checks import Floats, Ids, as_issame, as_scores, as_targets
-from ._text import Figures, text_table
+from .checks import Floats, Ids, as_issame, as_scores, as_targets
 from .roc import Roc, roc_curve
+from .text import Figures, text_table
+
+
+def g(cosines: Floats, t: float) -> Floats:
+    """Similarity adjustment of the head, 2((z + 1)/2)^t - 1, on (N,) cosines.
+
+    Rounding may leave a cosine just below -1, where a fractional power is not a real number.
+    """
+    return 2 * np.maximum((cosines + 1) / 2, 0) ** t - 1
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,7 @@ class Calibration:
 
     def log_odds(self, cosines: ArrayLike) -> Floats:
         """(N,) log-odds of (N,) cosines."""
-        cosines = torch.from_numpy(as_scores(cosines, "cosines"))
-        return (self.scale * g(cosines, self.t) + self.bias).numpy()
+        return self.scale * g(as_scores(cosines, "cosines"), self.t) + self.bias
 
     def probability(self, cosines: ArrayLike, prior: float = 0.5) -> Floats:
         """(N,) probability that a pair is of one person, where a share `prior` of pairs is."""
@@ -94,7 +99,7 @@ class Calibration:
         impostor = len(issame) - genuine
         target = np.where(issame, (genuine + 1) / (genuine + 2), 1 / (impostor + 2))
         weight = np.where(issame, 0.5 / genuine, 0.5 / impostor) * len(issame)
-        adjusted = np.tile(g(torch.from_numpy(cosines), self.t).numpy(), 2)[:, None]
+        adjusted = np.tile(g(cosines, self.t), 2)[:, None]
         # A pair with the target p counts p times as genuine and 1 - p times as impostor.
         model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(
             adjusted,

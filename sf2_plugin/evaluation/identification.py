@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import Floats, Ids, as_embeddings, as_ids, as_targets
-from ._text import Figures, rate_figures, rate_rows, text_table
-from ._vectors import CHUNK_ROWS, unit
+from .checks import Floats, Ids, as_embeddings, as_ids, as_targets
 from .roc import Roc, TarAtFar
+from .text import Figures, rate_figures, rate_rows, text_table
+from .vectors import CHUNK_ROWS, unit
 
 RANKS = (1, 5, 10)
 FPIR_TARGETS = (0.01, 0.1)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..data.alignment import align_face
 from ..data.images import decode_image
-from ._checks import Bools, Floats, Ids, Pixels
+from .checks import Bools, Floats, Ids, Pixels
 
 _GALLERIES = {"ijbb": ("S1", "S2"), "ijbc": ("G1", "G2")}
 

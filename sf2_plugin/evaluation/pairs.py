@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import Bools, Floats, as_embeddings, as_issame, as_scores, as_targets
-from ._text import Figures, rate_figures, rate_rows, text_table
-from ._vectors import CHUNK_ROWS, unit
+from .checks import Bools, Floats, as_embeddings, as_issame, as_scores, as_targets
 from .roc import Roc, TarAtFar, best_threshold, roc_curve
+from .text import Figures, rate_figures, rate_rows, text_table
+from .vectors import CHUNK_ROWS, unit
 
 FAR_TARGETS = (1e-3, 1e-2, 1e-1)
 

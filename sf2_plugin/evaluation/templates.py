@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import (
+from .checks import (
     Bools,
     Floats,
     Ids,
@@ -22,9 +22,9 @@ from ._checks import (
     as_scores,
     as_targets,
 )
-from ._text import Figures, rate_figures, rate_rows, text_table
-from ._vectors import CHUNK_ROWS, unit
 from .roc import Roc, TarAtFar, accepted, roc_curve
+from .text import Figures, rate_figures, rate_rows, text_table
+from .vectors import CHUNK_ROWS, unit
 
 FAR_TARGETS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 

@@ -1,0 +1,69 @@
+"""A backbone that arcface_torch trained, for evaluation."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sf2_plugin.backbones import resized
+from sf2_plugin.evaluation import Calibration
+from sf2_plugin.evaluation.checks import Pixels
+
+
+class ArcfaceTorchBackbone:
+    """`model.pt` of arcface_torch, in the host's own network and with its own arithmetic.
+
+    The host's folder is code that the caller chose to run.
+    """
+
+    calibration: Calibration | None = None
+
+    def __init__(
+        self, path: Path, content: dict[str, Any], network: str, arcface_torch: str | Path
+    ) -> None:
+        weights = content.get("state_dict_backbone", content)
+        widths = [
+            len(tensor)
+            for key, tensor in weights.items()
+            if key.split(".")[0] == "features" and getattr(tensor, "ndim", 0) == 1
+        ]
+        options = {"num_features": widths[-1]} if widths else {}
+        get_model = _arcface_torch_backbones(arcface_torch).get_model
+        try:
+            self.network = get_model(network, fp16=False, **options)
+        except ValueError as error:  # The host's own says nothing.
+            raise ValueError(
+                f"{arcface_torch} has no network {network!r}: r50, mbf or another of its "
+                "backbones/__init__.py is wanted"
+            ) from error
+        try:
+            self.network.load_state_dict(weights)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"{path} does not fit the network {network}: {reason}") from None
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network.eval().to(self.device)
+        self.settings = f"arcface_torch {network}"
+
+    @torch.no_grad()
+    def embed(self, faces: Sequence[Pixels]) -> NDArray[np.float32]:
+        batch = torch.from_numpy(resized(faces, 112, 112)).to(self.device)
+        return self.network(((batch / 255) - 0.5) / 0.5).float().cpu().numpy()
+
+
+def _arcface_torch_backbones(folder: str | Path) -> Any:
+    folder = Path(folder).resolve()
+    if not (folder / "backbones" / "__init__.py").is_file():
+        raise FileNotFoundError(
+            f"{folder} has no backbones/: the folder of arcface_torch is wanted"
+        )
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module("backbones")
+    finally:
+        sys.path.remove(str(folder))

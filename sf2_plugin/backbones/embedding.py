@@ -1,0 +1,150 @@
+"""Embeddings of many images: in batches, with flip test, cached on disk part by part.
+
+A part is a run of about a thousand images. Its file is named by a hash of everything that decides
+the embeddings in it: the model's file, the settings, and each image's bytes. What was interrupted
+therefore goes on where it stopped, and what changed is embedded anew.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..atomic import atomic_file
+from ..data.alignment import align_face
+from ..data.images import decode_image
+from .protocol import Backbone
+
+BATCH_SIZE = 128
+_PART_IMAGES = 1024
+#: Part of every key; to be raised when the same files would give other embeddings.
+_VERSION = "sf2 embeddings 1"
+
+
+def default_cache() -> Path:
+    """`sf2-plugin/embeddings` in the user's cache folder."""
+    return (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sf2-plugin/embeddings"
+    )
+
+
+def embed_images(
+    backbone: Backbone,
+    images: Sequence[bytes | Path],
+    *,
+    landmarks: NDArray[np.floating] | None = None,
+    flip_test: bool = True,
+    batch_size: int = BATCH_SIZE,
+    cache: Path | None = None,
+    model_digest: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Embed images, each once.
+
+    Args:
+        images: N images, encoded or as paths.
+        landmarks: (N, 5, 2) x and y in pixels, to align each face by; None for faces cut already.
+        flip_test: add the embedding of the mirrored image.
+        batch_size: views at a time; with flip test an image has two.
+        cache: folder of cached parts; None caches nothing.
+        model_digest: `file_digest` of the backbone's file, for the cache.
+        progress: called as progress(images done, images in all) after each part.
+
+    Returns:
+        (N, D), of any length. Besides it, the memory is that of one part's encoded images.
+
+    Raises:
+        ValueError: no images, an image that cannot be decoded (by name), landmarks or a batch size
+            that do not fit.
+    """
+    if not len(images):
+        raise ValueError("there are no images to embed")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    if landmarks is not None and np.shape(landmarks) != (len(images), 5, 2):
+        raise ValueError(
+            f"landmarks must be ({len(images)}, 5, 2), five for each image, "
+            f"not {np.shape(landmarks)}"
+        )
+    images_a_batch = max(batch_size // (2 if flip_test else 1), 1)
+    images_a_part = images_a_batch * max(_PART_IMAGES // images_a_batch, 1)
+    settings = f"{_VERSION}|{model_digest}|{backbone.settings}|{flip_test}|{batch_size}"
+
+    embeddings: NDArray[np.float32] | None = None
+    for start in range(0, len(images), images_a_part):
+        part = range(start, min(start + images_a_part, len(images)))
+        encoded = [_read(images[i]) for i in part]
+        points = None if landmarks is None else np.asarray(landmarks[start : part.stop], np.float32)
+        path = cache and cache / f"{_part_key(settings, encoded, points)}.npy"
+        embedded = _load_part(path, len(part)) if path else None
+        if embedded is None:
+            names = [_name(images[i], i) for i in part]
+            embedded = np.concatenate(
+                [
+                    _embed_batch(
+                        backbone,
+                        encoded[first : first + images_a_batch],
+                        names[first : first + images_a_batch],
+                        None if points is None else points[first : first + images_a_batch],
+                        flip_test,
+                    )
+                    for first in range(0, len(part), images_a_batch)
+                ]
+            )
+            if path:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_file(path) as file:
+                    np.save(file, embedded)
+        if embeddings is None:
+            embeddings = np.empty((len(images), embedded.shape[1]), np.float32)
+        embeddings[start : part.stop] = embedded
+        if progress:
+            progress(part.stop, len(images))
+    assert embeddings is not None
+    return embeddings
+
+
+def _embed_batch(
+    backbone: Backbone,
+    encoded: list[bytes],
+    names: list[str],
+    landmarks: NDArray[np.float32] | None,
+    flip_test: bool,
+) -> NDArray[np.float32]:
+    views = []
+    for i, (image, name) in enumerate(zip(encoded, names, strict=True)):
+        face = decode_image(image, name)
+        if landmarks is not None:
+            face = align_face(face, landmarks[i])
+        views += [face, face[:, ::-1]] if flip_test else [face]
+    embedded = backbone.embed(views)
+    return embedded.reshape(len(encoded), -1, embedded.shape[1]).sum(axis=1)
+
+
+def _read(image: bytes | Path) -> bytes:
+    return image if isinstance(image, bytes) else Path(image).read_bytes()
+
+
+def _name(image: bytes | Path, place: int) -> str:
+    return f"image {place}" if isinstance(image, bytes) else str(image)
+
+
+def _part_key(settings: str, encoded: list[bytes], points: NDArray[np.float32] | None) -> str:
+    key = hashlib.sha256(settings.encode())
+    for image in encoded:
+        key.update(hashlib.sha256(image).digest())
+    if points is not None:
+        key.update(points.tobytes())
+    return key.hexdigest()
+
+
+def _load_part(path: Path, images: int) -> NDArray[np.float32] | None:
+    """A cached part; None where there is none, or one that is damaged."""
+    try:
+        part = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return part if part.ndim == 2 and len(part) == images and part.dtype == np.float32 else None

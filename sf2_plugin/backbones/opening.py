@@ -1,0 +1,71 @@
+"""Which backbone a file holds."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ..torch_files import load_torch_file
+from .onnx import OnnxBackbone
+from .protocol import Backbone
+
+#: Hosts' own backbones, which lie beside their adapters and are imported when they are wanted.
+HOSTS = {
+    "mmpretrain": "sf2_plugin.integrations.mmpretrain.backbone:MMPretrainBackbone",
+    "arcface_torch": "sf2_plugin.integrations.arcface_torch.backbone:ArcfaceTorchBackbone",
+}
+
+
+def open_backbone(
+    path: str | Path, *, network: str | None = None, arcface_torch: str | Path | None = None
+) -> Backbone:
+    """The backbone in a file; nothing in the file is executed.
+
+    Args:
+        path: `.onnx`; else a torch file: a checkpoint of MMPretrain where it holds a config, and a
+            backbone of arcface_torch where it does not.
+        network: for the latter, the network's name in arcface_torch (r50, mbf, ...).
+        arcface_torch: for the latter, its folder, whose `backbones.get_model` builds the network.
+
+    Raises:
+        ValueError: the file is neither, arcface_torch has no such network, or one of the two
+            options is missing.
+        FileNotFoundError: there is no such file.
+        ImportError: onnxruntime or MMPretrain is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model {path}")
+    if path.suffix == ".onnx":
+        return OnnxBackbone(path)
+    if _holds_mmengines_own(path):
+        _host("mmpretrain")  # Lets them be read.
+    content = load_torch_file(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}; a dict of weights is wanted")
+    meta = content.get("meta")
+    if isinstance(meta, dict) and "cfg" in meta:
+        return _host("mmpretrain")(path, content)
+    if network is None:
+        raise ValueError(
+            f"{path} is no checkpoint of MMPretrain, which holds weights and a config; for a "
+            "backbone of arcface_torch, name its network and the folder of arcface_torch"
+        )
+    if arcface_torch is None:
+        raise ValueError(f"network {network} needs the folder of arcface_torch to build it")
+    return _host("arcface_torch")(path, content, network, arcface_torch)
+
+
+def _holds_mmengines_own(path: Path) -> bool:
+    """Whether a torch file holds what MMEngine puts beside weights: its log history, arrays."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # Whoever reads the file says what is wrong with it.
+        return False
+    return any(name.startswith(("mmengine.", "numpy.")) for name in names)
+
+
+def _host(name: str) -> Callable[..., Backbone]:
+    module, _, backbone = HOSTS[name].partition(":")
+    return getattr(importlib.import_module(module), backbone)

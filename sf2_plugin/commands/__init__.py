@@ -1,0 +1,1 @@
+"""The commands of `sf2`, a file each; `sf2_plugin.cli` lists them."""

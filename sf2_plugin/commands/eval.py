@@ -1,0 +1,21 @@
+"""`sf2 eval`: figures of one model or several, as tables, JSON and a page."""
+
+import argparse
+
+from ..options import add_commands
+
+COMMANDS = {
+    "pairs": ("sf2_plugin.commands.eval_pairs:add_arguments", "verify pairs of faces, 1:1"),
+    "templates": (
+        "sf2_plugin.commands.eval_templates:add_arguments",
+        "verify pairs of templates, 1:1, as IJB-B and IJB-C",
+    ),
+    "identify": (
+        "sf2_plugin.commands.eval_identify:add_arguments",
+        "search people in a gallery, 1:N, closed-set and open-set",
+    ),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_commands(parser, COMMANDS)

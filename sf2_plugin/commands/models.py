@@ -1,0 +1,132 @@
+"""Models as the command line names them: a backbone's file, or embeddings saved before."""
+
+import argparse
+import functools
+import warnings
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backbones import Backbone, file_digest, open_backbone
+from ..backbones.embedding import BATCH_SIZE, default_cache, embed_images
+from ..options import count
+from ..progress import progress_bar
+
+SAVED = (".npy", ".npz")
+
+
+def add_model_options(parser: argparse.ArgumentParser, saved: str) -> None:
+    """The models that every evaluation takes; `saved` says what a file of embeddings holds."""
+    parser.add_argument(
+        "models",
+        nargs="+",
+        metavar="[NAME=]MODEL",
+        help=f".onnx, a checkpoint of MMPretrain or of arcface_torch, or {saved}",
+    )
+    host = parser.add_argument_group("backbones of arcface_torch")
+    host.add_argument(
+        "--network",
+        action="append",
+        default=[],
+        metavar="[NAME=]NETWORK",
+        help="its name there: r50, mbf, ...; of all models, or of one",
+    )
+    host.add_argument("--arcface-torch", type=Path, metavar="DIR", help="the host's folder")
+    embedding = parser.add_argument_group("embedding")
+    embedding.add_argument("--batch-size", type=count, default=BATCH_SIZE, metavar="N")
+    embedding.add_argument("--no-flip", action="store_true", help="leave out the flip test")
+    embedding.add_argument("--cache", type=Path, default=default_cache(), metavar="DIR")
+    embedding.add_argument("--no-cache", action="store_true", help="embed everything anew")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A named model, and the options its embeddings are made with."""
+
+    name: str
+    path: Path
+    options: argparse.Namespace
+
+    @property
+    def is_saved(self) -> bool:
+        return self.path.suffix in SAVED
+
+    @property
+    def network(self) -> str | None:
+        """In arcface_torch: its own where --network names the model, else that of all."""
+        networks = dict(text.rpartition("=")[::2] for text in self.options.network)
+        return networks.get(self.name, networks.get(""))
+
+    @functools.cached_property
+    def arrays(self) -> dict[str, NDArray]:
+        """What a file of saved embeddings holds, by name; one array is called `embeddings`."""
+        try:
+            content = np.load(self.path, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                return {"embeddings": content}
+            with content:
+                return {name: content[name] for name in content.files}
+        except (ValueError, EOFError, zipfile.BadZipFile):
+            raise ValueError(
+                f"{self.path} cannot be read as saved arrays: a whole .npy or .npz file of numbers "
+                "or text is wanted, without Python objects"
+            ) from None
+
+    def array(self, name: str) -> NDArray:
+        """One saved array; a ValueError that names those there are."""
+        if name not in self.arrays:
+            raise ValueError(f"{self.path} has no array {name!r}, only {', '.join(self.arrays)}")
+        return self.arrays[name]
+
+    @functools.cached_property
+    def backbone(self) -> Backbone:
+        # Hosts warn of what they can do without, such as compiled operators.
+        warnings.filterwarnings("ignore", module=r"(mmcv|mmengine|mmpretrain|torch)\b.*")
+        return open_backbone(
+            self.path,
+            network=self.network,
+            arcface_torch=self.options.arcface_torch,
+        )
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        return file_digest(self.path)
+
+    def embed(
+        self, images: Sequence[bytes | Path], landmarks: NDArray[np.floating] | None = None
+    ) -> NDArray[np.float32]:
+        """(N, D) embeddings of images by the backbone."""
+        return embed_images(
+            self.backbone,
+            images,
+            landmarks=landmarks,
+            flip_test=not self.options.no_flip,
+            batch_size=self.options.batch_size,
+            cache=None if self.options.no_cache else self.options.cache,
+            model_digest=self._digest,
+            progress=progress_bar(f"{self.name}: embedding"),
+        )
+
+
+def read_models(options: argparse.Namespace) -> list[Model]:
+    """The models of `options.models`; one without a name takes its file's.
+
+    Raises:
+        ValueError: a name twice.
+        FileNotFoundError: a file that does not exist.
+    """
+    models: list[Model] = []
+    for text in options.models:
+        name, equals, path = text.rpartition("=")
+        if not equals or not name or Path(text).is_file():
+            name, path = Path(text).stem, text
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"there is no model {path}")
+        if any(model.name == name for model in models):
+            raise ValueError(f"two models are called {name!r}: name them, as NAME=MODEL")
+        models.append(Model(name, Path(path), options))
+    return models

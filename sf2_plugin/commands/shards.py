@@ -1,0 +1,86 @@
+"""`sf2 shards`: checkpoints of a sharded head shown, resharded, imported."""
+
+import argparse
+import json
+from collections.abc import Iterator
+
+from ..options import add_commands, count
+from ..progress import progress_bar
+from ..shards.checkpoints import Checkpoint, Shards, read_shards
+from ..shards.imports import import_shards
+from ..shards.resharding import reshard, write_shards
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_commands(parser, COMMANDS)
+
+
+COMMANDS = {
+    "show": ("sf2_plugin.commands.shards:add_show_arguments", "what a sharded checkpoint holds"),
+    "reshard": (
+        "sf2_plugin.commands.shards:add_reshard_arguments",
+        "the same checkpoint for another number of ranks",
+    ),
+    "import": (
+        "sf2_plugin.commands.shards:add_import_arguments",
+        "class centers from arcface_torch, OpenSphere or wespeaker, as a checkpoint of this head",
+    ),
+}
+
+
+def add_show_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="with one checkpoint_gpu_RANK.pt a rank")
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.set_defaults(run=lambda given: _show(read_shards(given.folder), given.json))
+
+
+def add_reshard_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="with one checkpoint_gpu_RANK.pt a rank")
+    parser.add_argument("--ranks", type=count, required=True, help="how many there shall be")
+    parser.add_argument("--out", required=True, metavar="DIR", help="new or empty folder")
+    parser.set_defaults(run=lambda given: _write(read_shards(given.folder), given))
+
+
+def add_import_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", help="a folder of arcface_torch, or a checkpoint file of OpenSphere or wespeaker"
+    )
+    parser.add_argument(
+        "--ranks", type=count, help="default: as many as the folder has; 1 for a file"
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="new or empty folder")
+    parser.set_defaults(run=lambda given: _write(import_shards(given.source), given))
+
+
+def _write(shards: Shards, given: argparse.Namespace) -> None:
+    progress = progress_bar("writing")
+    world_size = given.ranks or len(shards.checkpoints)
+
+    def reported() -> Iterator[Checkpoint]:
+        for rank, checkpoint in enumerate(reshard(shards, world_size)):
+            yield checkpoint
+            progress(rank + 1, world_size)
+
+    write_shards(reported(), given.out)
+    _show(read_shards(given.out), as_json=False)
+
+
+def _show(shards: Shards, as_json: bool) -> None:
+    figures = shards.describe()
+    if as_json:
+        print(json.dumps(figures, indent=2))
+        return
+    print(
+        f"{figures['head']}: {figures['classes']} classes of size {figures['embedding_size']}, "
+        f"{figures['dtype']}, {figures['ranks']} ranks"
+    )
+    if figures["ranks_recorded"] is None:
+        print("number of ranks: not recorded, so files missing at the end would go unnoticed")
+    for name in ("epoch", "global_step", "bias"):
+        value = figures[name]
+        if value is not None:
+            print(f"{name.replace('_', ' ')}: {value if isinstance(value, int) else f'{value:g}'}")
+    print("optimizer:", ", ".join(figures["optimizer"]) or "no state for the class centers")
+    for shard in figures["shards"]:
+        first, held = shard["first_class"], shard["classes"]
+        print(f"{shard['file']}: " + (f"classes {first}..{first + held - 1}" if held else "none"))

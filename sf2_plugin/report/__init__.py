@@ -1,0 +1,1 @@
+"""Reports shown: tables, plots, and one self-contained page."""

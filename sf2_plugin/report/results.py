@@ -1,0 +1,133 @@
+"""What a model answered on a set, with what is needed to show it: names, faces, captions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ..data import PairSet
+from ..evaluation import CalibrationReport, IdentificationReport, PairReport, TemplateReport
+from ..evaluation.checks import Pixels
+from ..evaluation.ijb import IjbImages, IjbPairs
+
+
+@dataclass
+class PairResult:
+    """One model on one pair set."""
+
+    model: str
+    set_name: str
+    report: PairReport
+    pair_set: PairSet | None
+    calibrations: dict[str, CalibrationReport] = field(default_factory=dict)
+    """before, perhaps stored, and after the refit; all on the same pairs."""
+    calibration_pairs: str = ""
+    """Which pairs they are."""
+
+    @property
+    def has_faces(self) -> bool:
+        return self.pair_set is not None
+
+    def faces(self, pair: int) -> tuple[Pixels, Pixels]:
+        assert self.pair_set is not None
+        return self.pair_set.decode(2 * pair), self.pair_set.decode(2 * pair + 1)
+
+    def caption(self, pair: int) -> str:
+        score = self.report.scores[pair : pair + 1]
+        text = f"pair {pair}, score {score[0]:.3f}"
+        if not self.calibrations:
+            return text
+        latest = next(reversed(self.calibrations.values())).calibration
+        return f"{text}, p = {latest.probability(score)[0]:.2f}"
+
+    def as_dict(self) -> dict[str, Any]:
+        figures: dict[str, Any] = {
+            "model": self.model,
+            "set": self.set_name,
+            **self.report.as_dict(),
+        }
+        if self.calibrations:
+            figures["calibration"] = {
+                "pairs": self.calibration_pairs,
+                **{name: report.as_dict() for name, report in self.calibrations.items()},
+            }
+        return figures
+
+    def text(self) -> str:
+        lines = [f"{self.model} on {self.set_name}", str(self.report)]
+        if self.calibrations:
+            lines.append(f"\ncalibration, {self.calibration_pairs}")
+        for name, report in self.calibrations.items():
+            lines += [f"- {name}", str(report)]
+        return "\n".join(lines)
+
+
+@dataclass
+class TemplateResult:
+    """One model's answers, and the set on disk where it was given."""
+
+    model: str
+    report: TemplateReport
+    images: IjbImages | None
+    pairs: IjbPairs | None
+
+    @property
+    def has_faces(self) -> bool:
+        return self.images is not None and self.images.on_disk
+
+    def faces(self, pair: int) -> tuple[Pixels, Pixels]:
+        assert self.images is not None
+        first, second = self._templates(pair)
+        return self.images.face(first), self.images.face(second)
+
+    def caption(self, pair: int) -> str:
+        first, second = self._templates(pair)
+        return f"templates {first} and {second}, score {self.report.scores[pair]:.3f}"
+
+    def _templates(self, pair: int) -> tuple[int, int]:
+        assert self.pairs is not None
+        return int(self.pairs.p1[pair]), int(self.pairs.p2[pair])
+
+
+@dataclass
+class People:
+    """Who is enrolled or searched for; how to show a row's face, where images are at hand."""
+
+    embeddings: NDArray
+    ids: NDArray
+    face: Callable[[int], Pixels] | None = None
+
+
+@dataclass
+class SearchResult:
+    """One model's searches in one gallery."""
+
+    model: str
+    gallery_name: str
+    gallery: People
+    probes: People
+    report: IdentificationReport
+
+    @property
+    def has_faces(self) -> bool:
+        return self.gallery.face is not None and self.probes.face is not None
+
+    def faces(self, search: int) -> tuple[Pixels, Pixels, Pixels]:
+        """Of a mated search: the probe, the best other person, the right one."""
+        assert self.gallery.face is not None
+        assert self.probes.face is not None
+        probe, rival, mate = self._rows(search)
+        return self.probes.face(probe), self.gallery.face(rival), self.gallery.face(mate)
+
+    def caption(self, search: int) -> str:
+        _, rival, mate = self._rows(search)
+        ids, report = self.gallery.ids, self.report
+        return (
+            f"{ids[rival]} {report.rival_scores[search]:.3f}, "
+            f"right: {ids[mate]} {report.mate_scores[search]:.3f}, rank {report.ranks[search]}"
+        )
+
+    def _rows(self, search: int) -> tuple[int, int, int]:
+        report = self.report
+        return int(report.mated[search]), int(report.rivals[search]), int(report.mates[search])

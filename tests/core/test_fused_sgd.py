@@ -1,0 +1,160 @@
+"""The step that forward makes on the class centers is the optimizer's own."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+
+from sf2_plugin import PartialFCSphereFace2, SphereFace2
+
+from ..devices import device_of, runnable
+
+STEPS = list(itertools.product([0.0, 0.9], [0.0, 5e-4]))
+
+
+def batches(count):
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        yield (
+            torch.randn(12, 16, generator=generator),
+            torch.randint(50, (12,), generator=generator),
+        )
+
+
+def sgd(head, **kwargs):
+    return torch.optim.SGD(head.parameters(), **{"lr": 0.1, "momentum": 0.9, **kwargs})
+
+
+def train(head, optimizer, steps=4):
+    """Gradients of the embeddings, step by step, with a learning rate that falls."""
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    gradients = []
+    for x, labels in batches(steps):
+        x, labels = x.to(head.weight.device).requires_grad_(), labels.to(head.weight.device)
+        optimizer.zero_grad()
+        head(x, labels).backward()
+        optimizer.step()
+        schedule.step()
+        gradients.append(x.grad)
+    return gradients
+
+
+@pytest.mark.parametrize("backend", ["chunked", "triton"])
+@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+@pytest.mark.parametrize(("momentum", "weight_decay"), STEPS)
+@pytest.mark.parametrize("kind", [SphereFace2, PartialFCSphereFace2])
+def test_equals_the_optimizers_step(backend, preset, momentum, weight_decay, kind):
+    head = kind(50, 16, preset=preset, backend=runnable(backend), chunk_size=19)
+    head.to(device_of(backend))
+    fused = copy.deepcopy(head)
+    optimizer, fused_optimizer = (
+        sgd(h, momentum=momentum, weight_decay=weight_decay) for h in (head, fused)
+    )
+    fused.fuse_sgd(fused_optimizer)
+    expected, actual = train(head, optimizer), train(fused, fused_optimizer)
+    assert fused.weight.grad is None
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(fused.weight, head.weight)
+    torch.testing.assert_close(fused.bias, head.bias)
+    torch.testing.assert_close(fused_optimizer.state_dict(), optimizer.state_dict())
+
+
+def test_a_checkpoint_goes_on_without_the_fusion():
+    head = SphereFace2(50, 16)
+    optimizer = sgd(head)
+    head.fuse_sgd(optimizer)
+    train(head, optimizer)
+    resumed = SphereFace2(50, 16)
+    resumed.load_state_dict(head.state_dict())
+    resumed_optimizer = sgd(resumed)
+    resumed_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    train(head, optimizer)
+    train(resumed, resumed_optimizer)
+    torch.testing.assert_close(resumed.weight, head.weight)
+
+
+def test_a_loss_scaler_changes_nothing():
+    head = SphereFace2(50, 16)
+    plain = copy.deepcopy(head)
+    optimizer, plain_optimizer = sgd(head), sgd(plain)
+    head.fuse_sgd(optimizer)
+    train(plain, plain_optimizer, steps=1)
+    scaler = torch.amp.GradScaler("cpu")
+    ((x, labels),) = batches(1)
+    scaler.scale(head(x, labels)).backward()
+    scaler.step(optimizer)
+    torch.testing.assert_close(head.weight, plain.weight)
+    torch.testing.assert_close(head.bias, plain.bias)
+
+
+def test_no_step_without_gradients_or_in_evaluation_or_on_frozen_centers():
+    head = SphereFace2(50, 16)
+    head.fuse_sgd(sgd(head))
+    ((x, labels),) = batches(1)
+    with torch.no_grad():
+        head(x, labels)
+        before = head.weight.clone()
+        head(x, labels)
+    head.eval()(x, labels)
+    torch.testing.assert_close(head.weight, before)
+    head.weight.requires_grad_(False)
+    head.train()(x, labels)
+    torch.testing.assert_close(head.weight, before)
+    head.weight.requires_grad_()
+    head(x, labels)
+    assert not torch.allclose(head.weight, before)
+
+
+@pytest.mark.parametrize("backend", ["chunked", "triton"])
+def test_a_batch_that_is_not_finite_leaves_the_class_centers_as_they_are(backend):
+    head = SphereFace2(50, 16, backend=runnable(backend)).to(device_of(backend))
+    before = head.weight.detach().clone()
+    head.fuse_sgd(sgd(head))
+    ((x, labels),) = batches(1)
+    x[3] = float("inf")
+    device = device_of(backend)
+    assert torch.isnan(head(x.to(device), labels.to(device)))
+    torch.testing.assert_close(head.weight.detach(), before)
+
+
+def test_the_gradient_of_the_class_centers_never_exists():
+    head = SphereFace2(20_000, 32, chunk_size=512)
+    head.fuse_sgd(sgd(head))
+    x, labels = torch.randn(64, 32), torch.randint(20_000, (64,))
+    head(x, labels).backward()  # Makes the momentum's buffer.
+    with torch.profiler.profile(
+        profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]
+    ) as profile:
+        head(x, labels).backward()
+    events = profile.profiler.kineto_results.events()
+    assert max(e.nbytes() for e in events if e.name() == "[memory]") < head.weight.nbytes / 4
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "error", "message"),
+    [
+        (lambda head: torch.optim.AdamW(head.parameters()), TypeError, "fused, got AdamW"),
+        (lambda head: torch.optim.SGD([head.bias], lr=0.1), ValueError, "does not hold the class"),
+        (lambda head: sgd(head, nesterov=True), ValueError, "SGD with nesterov=True"),
+        (lambda head: sgd(head, dampening=0.1), ValueError, "SGD with dampening=0.1"),
+        (lambda head: sgd(head, maximize=True), ValueError, "SGD with maximize=True"),
+    ],
+)
+def test_what_cannot_be_fused_is_refused(optimizer, error, message):
+    head = SphereFace2(50, 16)
+    with pytest.raises(error, match=message):
+        head.fuse_sgd(optimizer(head))
+
+
+def test_a_sample_of_the_classes_cannot_be_fused():
+    head = PartialFCSphereFace2(50, 16, sample_rate=0.5)
+    with pytest.raises(ValueError, match=r"sample_rate of 1 alone, got 0\.5"):
+        head.fuse_sgd(sgd(head))
+
+
+def test_the_reference_makes_no_step():
+    head = SphereFace2(50, 16, backend="reference")
+    head.fuse_sgd(sgd(head))
+    with pytest.raises(ValueError, match="cannot make a step"):
+        head(torch.randn(2, 16), torch.arange(2))

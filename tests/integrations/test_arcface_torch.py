@@ -1,0 +1,560 @@
+"""arcface_torch, unmodified, with this project's loss: a stand-in, and the host where it is given.
+
+The host's folder is named by the variable ARCFACE_TORCH. It trains on a few faces of
+`../shared/data/lfw112` where that is there, and on drawn ones otherwise.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sf2_plugin.integrations.arcface_torch import checkpoints, loss
+from sf2_plugin.integrations.arcface_torch.mends import MENDS, Run
+from sf2_plugin.integrations.arcface_torch.verification import CallBackVerification
+from torch import nn
+
+from sf2_plugin import SphereFace2, registry
+from sf2_plugin.cli import main
+from sf2_plugin.data import (
+    encode_jpeg,
+    read_face_folder,
+    read_pair_bin,
+    write_pair_bin,
+    write_records,
+    write_synthetic_faces,
+)
+from sf2_plugin.shards import read_shards
+
+from ..conftest import SHARED
+from ..ranks import on_ranks
+
+pytestmark = pytest.mark.timeout(1800)
+pytest.importorskip("torchvision")
+pytest.importorskip("easydict")
+
+STAND_IN = Path(__file__).parent / "arcface_torch_stand_in"
+LAUNCHER = ["-m", "sf2_plugin.integrations.arcface_torch"]
+ON_CPU = ["--device", "cpu"]
+
+#: What someone would edit in the host to run its own loss on a CPU today, without this project.
+PORTED_BY_HAND = [
+    ('"nccl"', '"gloo"'),
+    (".cuda()", ""),
+    ('device="cuda"', 'device="cpu"'),
+    ("torch.cuda.set_device(local_rank)", "pass"),
+    ("device_ids=[local_rank], ", ""),
+    ("DataLoaderX(\n        local_rank=local_rank,", "DataLoader("),
+    ("import mxnet as mx\n", ""),
+    ("from mxnet import ndarray as nd\n", ""),
+    (", verbose=verbose)", ")"),
+]
+
+
+@pytest.fixture(scope="module", params=["stand-in", "arcface_torch"])
+def host(request, tmp_path_factory):
+    """A copy of the host's folder."""
+    source = STAND_IN
+    if request.param == "arcface_torch":
+        if "ARCFACE_TORCH" not in os.environ:
+            pytest.skip("ARCFACE_TORCH does not name the host's folder")
+        source = Path(os.environ["ARCFACE_TORCH"])
+    folder = tmp_path_factory.mktemp("host") / "arcface_torch"
+    shutil.copytree(source, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """24 faces of six people in an image folder, and pairs of others in its `val.bin`."""
+    out = tmp_path_factory.mktemp("faces")
+    if (SHARED / "data" / "lfw112").is_dir():
+        lfw = SHARED / "data" / "lfw112"
+        people = [p for p in sorted((lfw / "train").iterdir()) if len(list(p.iterdir())) >= 4]
+        for person in people[:6]:
+            (out / person.name).mkdir()
+            for image in sorted(person.iterdir())[:4]:
+                shutil.copy(image, out / person.name)
+        images, issame = read_pair_bin(lfw / "val.bin")
+    else:
+        drawn = out.with_name("drawn")
+        write_synthetic_faces(
+            drawn, train_identities=6, images_per_identity=4, val_identities=8, pairs_per_fold=4
+        )
+        shutil.copytree(drawn / "train", out, dirs_exist_ok=True)
+        images, issame = read_pair_bin(drawn / "val.bin")
+    fold = len(issame) // 10
+    kept = [start + i for start in range(0, len(issame), fold) for i in (0, fold - 1)]
+    write_pair_bin(out / "val.bin", [images[2 * k + j] for k in kept for j in (0, 1)], issame[kept])
+    return out
+
+
+@pytest.fixture(scope="module")
+def records(faces, tmp_path_factory):
+    """The same faces as `train.rec`, written by this project."""
+    out = tmp_path_factory.mktemp("records")
+    write_records([s for s in read_face_folder(faces).samples], out)
+    shutil.copy(faces / "val.bin", out)
+    return out
+
+
+def write_config(host, name, rec, first_line="", **items):
+    values = dict(
+        network="mbf",
+        embedding_size=32,
+        rec=str(rec),
+        output=None,
+        num_classes=6,
+        num_image=24,
+        num_epoch=2,
+        warmup_epoch=0,
+        batch_size=4,
+        lr=0.02,
+        frequent=1,
+        verbose=6,
+        num_workers=0,
+        save_all_states=True,
+        val_targets=[],
+    )
+    values.update(items)
+    lines = [first_line, "from easydict import EasyDict as edict", "config = edict()"]
+    lines += [f"config.{key} = {value!r}" for key, value in values.items()]
+    (host / "configs" / f"{name}.py").write_text("\n".join(lines) + "\n")
+    return f"configs/{name}.py"
+
+
+def run(host, *arguments, expect=0):
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=host,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, **rank_variables(0, 1, free_port())},
+    )
+    output = done.stdout + done.stderr
+    assert (done.returncode == 0) == (expect == 0), output[-3000:]
+    return output
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def rank_variables(rank, world_size, port):
+    """What torchrun would set. Alone, the host takes a fixed port, which two runs cannot share."""
+    values = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world_size, OMP_NUM_THREADS=1)
+    values.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    return {key: str(value) for key, value in values.items()}
+
+
+def losses(output):
+    """Loss by step, as the host logs it."""
+    found = re.findall(r"Loss (\S+) .*Global Step: (\d+)", output)
+    return {int(step): float(loss) for loss, step in found}
+
+
+def test_trains_on_an_image_folder_and_verifies(host, faces):
+    config = write_config(
+        host, "folder", faces, loss="sphereface2", val_targets=["val", "absent"], num_epoch=3
+    )
+    output = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU)
+    measured = losses(output)
+    assert max(measured) == 18
+    assert measured[18] < measured[2]
+    assert "config.loss = 'sphereface2': PartialFCSphereFace2(6, 32, margin_type=C" in output
+    for name in ("mxnet", "scheduler", "cpu", "checkpoints", "verification", "loss"):
+        assert f"sf2-plugin, {name}: " in output
+    assert "sf2-plugin, timeout: " not in output
+    assert "[absent] is not verified" in output
+    for line in (
+        r"XNorm: \d+\.\d{6}",
+        r"Accuracy-Flip: [01]\.\d{5}\+-0\.\d{5}",
+        r"EER: [01]\.\d{5}  TAR@FAR=0.1: [01]\.\d{5}",
+        r"Accuracy-Highest: [01]\.\d{5}",
+    ):
+        assert len(re.findall(r"\[val\]\[(?:6|12|18)\]" + line, output)) == 3
+    state = torch.load(host / "work_dirs" / "folder" / "checkpoint_gpu_0.pt", weights_only=True)
+    assert set(state["state_dict_softmax_fc"]) == {"weight", "bias"}
+    assert (host / "work_dirs" / "folder" / "model.pt").exists()
+
+
+def ported_by_hand(host):
+    copy = host.with_name(f"{host.name}_ported")
+    if not copy.exists():
+        shutil.copytree(host, copy)
+        for path in copy.rglob("*.py"):
+            text = path.read_text()
+            for old, new in PORTED_BY_HAND:
+                text = text.replace(old, new)
+            path.write_text(text)
+    return copy
+
+
+def test_without_the_line_the_losses_are_those_of_the_bare_host(host, faces):
+    bare = ported_by_hand(host)
+    for folder in (bare, host):
+        config = write_config(folder, "own_loss", faces, margin_list=(1.0, 0.0, 0.4))
+    expected = losses(run(bare, "train_v2.py", config))
+    output = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU)
+    assert len(expected) >= 11
+    assert losses(output) == expected
+    assert "config.loss" not in output.replace("loss: config.loss chooses the loss", "")
+
+
+def test_the_unchanged_command_with_an_import_in_the_config(host, faces):
+    bare = ported_by_hand(host)
+    items = dict(loss="sphereface2", sphereface2=dict(margin=0.2), sample_rate=0.9, num_epoch=1)
+    line = "import sf2_plugin.integrations.arcface_torch.enable"
+    unchanged = run(bare, "train_v2.py", write_config(bare, "enabled", faces, line, **items))
+    launched = run(
+        host, *LAUNCHER, "train_v2.py", write_config(host, "enabled", faces, **items), *ON_CPU
+    )
+    assert "margin=0.2" in unchanged
+    assert "sample_rate=0.9" in unchanged
+    assert len(losses(unchanged)) >= 5
+    assert losses(unchanged) == losses(launched)
+
+
+def start_rank(host, config, rank, world_size, port, log):
+    return subprocess.Popen(
+        [sys.executable, *LAUNCHER, "--timeout", "20", *ON_CPU, "train_v2.py", config],
+        cwd=host,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **rank_variables(rank, world_size, port)},
+    )
+
+
+def wait_for(condition, processes, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        assert all(process.poll() is None for process in processes), "a rank has ended"
+        time.sleep(0.05)
+
+
+def test_a_killed_rank_ends_the_others_and_the_last_checkpoint_resumes(
+    host, records, tmp_path, capsys
+):
+    items = dict(loss="sphereface2", sample_rate=0.5, interclass_filtering_threshold=0.9)
+    items.update(optimizer="adamw", lr=0.003, gradient_acc=2, fp16=True, val_targets=["val"])
+    config = write_config(host, "killed", records, num_epoch=1000, **items)
+    output = host / "work_dirs" / "killed"
+    port = free_port()
+    with open(tmp_path / "log", "w+") as log:
+        ranks = [start_rank(host, config, rank, 2, port, log) for rank in range(2)]
+        try:
+            saved = [output / f"checkpoint_gpu_{rank}.pt" for rank in range(2)]
+            wait_for(lambda: all(path.exists() for path in saved), ranks, 240)
+            ranks[1].send_signal(signal.SIGKILL)
+            assert ranks[0].wait(timeout=30) not in (0, -signal.SIGKILL)
+        finally:
+            for rank in ranks:
+                rank.kill()
+                rank.wait()
+        log.seek(0)
+        printed = log.read()
+    assert "sf2-plugin, timeout: " in printed
+    assert "sample_rate=0.5" in printed
+    assert "interclass_filtering_threshold=0.9" in printed
+    shards = read_shards(output)
+    assert shards.describe()["ranks_recorded"] == 2
+    assert shards.num_classes == 6
+    epoch, step = (shards.checkpoints[0][name] for name in ("epoch", "global_step"))
+    assert step == 3 * epoch
+
+    # The same two ranks go on, under torchrun, beside what a killed rank may leave.
+    left = output / ".checkpoint_gpu_1.pt.99.partial"
+    left.write_text("cut short")
+    more = 5
+    config = write_config(host, "killed", records, num_epoch=epoch + more, resume=True, **items)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    resumed = run(host, *torchrun, *LAUNCHER, "train_v2.py", config, *ON_CPU)
+    shards = read_shards(output)
+    assert shards.checkpoints[0]["global_step"] == step + 3 * more
+    assert not left.exists()
+    measured = losses(resumed)
+    first = losses(printed)
+    assert measured[max(measured)] < first[min(first)]
+    assert re.search(r"\[val\]\[\d+\]EER: [01]\.\d{5}", resumed)
+
+    # One rank can once the shards are merged, unless a file is cut short.
+    merged = host / "work_dirs" / "merged"
+    assert main(["shards", "reshard", str(output), "--ranks", "1", "--out", str(merged)]) == 0
+    items.update(num_epoch=epoch + more + 1, resume=True, output=str(merged))
+    config = write_config(host, "merged", records, **items)
+    assert max(losses(run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU))) > step + 3 * more
+    path = merged / "checkpoint_gpu_0.pt"
+    path.write_bytes(path.read_bytes()[:-100])
+    refused = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU, expect=1)
+    assert f"{path} is cut short or no checkpoint of tensors" in refused
+
+
+def checkpoint(step, world_size=2, head=("weight", "bias")):
+    return {
+        "global_step": step,
+        "state_dict_softmax_fc": {name: torch.zeros(1) for name in head},
+        "state_optimizer": {"param_groups": [{"params": list(range(len(head)))}]},
+        **({"world_size": world_size} if world_size else {}),
+    }
+
+
+def save_and_resume(rank, folder):
+    """What two ranks, each with a disk of its own, save, and are told when they resume."""
+    checkpoints.host_config = lambda: {"loss": "sphereface2"}
+    torch_save, fsync = torch.save, os.fsync
+    checkpoints.write_whole_and_check()
+    path = folder / str(rank) / f"checkpoint_gpu_{rank}.pt"
+    path.parent.mkdir()
+    answers = {}
+
+    def attempt(name, action):
+        try:
+            answers[name] = action()
+        except Exception as error:
+            answers[name] = f"{type(error).__name__}: {error}"
+
+    def resume():
+        return torch.load(f=path)["global_step"]
+
+    (path.parent / f".{path.name}.99.partial").touch()  # A killed rank's.
+    (path.parent / "checkpoint_gpu_7.pt").touch()  # An older run's.
+    torch.save(obj=checkpoint(1, world_size=None), f=path)
+    answers["recorded"] = torch.load(path)["world_size"]
+
+    def full(file):
+        raise OSError("disk full")
+
+    os.fsync = full if rank == 1 else fsync
+    attempt("disk full", lambda: torch.save(checkpoint(2), path))
+    os.fsync = fsync
+    folder_gone = path if rank == 0 else path.parent / "gone" / path.name
+    attempt("no folder", lambda: torch.save(checkpoint(2), folder_gone))
+    attempt("after disk full", resume)
+    answers["files"] = sorted(each.name for each in path.parent.iterdir())
+    for name, content in {
+        "bare host": checkpoint(1, world_size=None),
+        "other ranks": checkpoint(1, world_size=3),
+        "other head": checkpoint(1, head=["weight"]),
+        "other step": checkpoint(rank),
+    }.items():
+        torch_save(content, path)
+        attempt(name, resume)
+    if rank == 1:
+        path.unlink()
+    attempt("missing", resume)
+    return answers
+
+
+def test_checkpoints_are_saved_and_resumed_on_all_ranks_or_on_none(tmp_path):
+    for rank, answers in enumerate(on_ranks(save_and_resume, 2, tmp_path)):
+        path = tmp_path / str(rank) / f"checkpoint_gpu_{rank}.pt"
+        assert answers["files"] == sorted([path.name, "checkpoint_gpu_7.pt"])
+        assert answers["recorded"] == 2
+        assert answers["disk full"] == "OSError: rank 1 could not save: disk full"
+        start = "FileNotFoundError: rank 1 could not save: [Errno 2] No such file"
+        assert answers["no folder"].startswith(start)
+        assert answers["after disk full"] == answers["bare host"] == 1
+        refused = f"rank {rank} could not resume: {path}"
+        assert (
+            f"{refused} is of a checkpoint of 3 ranks and this run has 2: "
+            f"sf2 shards reshard {path.parent} --ranks 2 --out DIR"
+        ) in answers["other ranks"]
+        assert (
+            f"{refused} holds the class centers of PartialFC_V2, and config.loss is "
+            f"'sphereface2': sf2 shards import {path.parent} --ranks 2 --out DIR"
+        ) in answers["other head"]
+        assert (
+            "checkpoint_gpu_0.pt at step 0, checkpoint_gpu_1.pt at step 1"
+            in (answers["other step"])
+        )
+        assert answers["missing"].startswith("FileNotFoundError: rank 1 could not resume: ")
+
+
+class Plain(nn.Module):
+    """A head that knows nothing of ranks, samples or thresholds."""
+
+    def __init__(self, num_classes, embedding_size, temperature=1.0):
+        super().__init__()
+        if temperature < 0:
+            raise TypeError("its own trouble")
+
+
+class Anything(nn.Module):
+    """A head that takes any argument."""
+
+    def __init__(self, num_classes, embedding_size, **kwargs):
+        super().__init__()
+        self.given = kwargs
+
+
+class Renamed(SphereFace2):
+    """A head that takes what its base class takes."""
+
+    def __init__(self, num_classes, embedding_size, **kwargs):
+        super().__init__(num_classes, embedding_size, **kwargs)
+
+
+@pytest.fixture
+def build(monkeypatch):
+    """The head that the adapter builds with a config, some number of ranks, a threshold."""
+
+    def head(config, ranks=1, threshold=0.0):
+        monkeypatch.setattr(loss, "host_config", lambda: config)
+        monkeypatch.setattr(loss, "rank_and_world_size", lambda: (0, ranks))
+        others = dict(plain=Plain, anything=Anything, renamed=Renamed)
+        monkeypatch.setattr(registry, "_heads", registry._heads | others)
+        margin_loss = SimpleNamespace(interclass_filtering_threshold=threshold)
+        return loss._head(config["loss"], margin_loss, 4, 11, 0.5, False)
+
+    return head
+
+
+@pytest.mark.parametrize(
+    ("config", "ranks", "error", "message"),
+    [
+        (dict(loss="sphereface2", sphereface2=dict(margn=1)), 1, ValueError, "not take: .*'margn'"),
+        (dict(loss="plain", plain=dict(scale=1)), 1, ValueError, "not take: .*'scale'"),
+        (dict(loss="plain", plain=dict(temperature=-1)), 1, TypeError, "its own trouble"),
+        (dict(loss="plain"), 2, ValueError, "'plain' is not sharded, and each of the 2 ranks"),
+        (
+            dict(loss="sphereface2", sphereface2=dict(sparse_gradient=True)),
+            1,
+            ValueError,
+            "config.sphereface2 asks for sparse_gradient",
+        ),
+    ],
+)
+def test_what_a_head_cannot_do_in_this_host_is_refused(build, config, ranks, error, message):
+    with pytest.raises(error, match=message):
+        build(config, ranks)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "kept"), [(0, 0), (-1, 0), (0.3, 0.3), (1, 1), (1.5, 0), (float("inf"), 0)]
+)
+def test_the_hosts_threshold_is_any_number(build, threshold, kept):
+    head = build(dict(loss="sphereface2", sphereface2=None), ranks=2, threshold=threshold)
+    assert head.recipe.interclass_filtering_threshold == kept
+
+
+def test_the_hosts_items_reach_the_heads_that_take_them(build):
+    assert isinstance(build(dict(loss="plain", plain={})), Plain)
+    given = build(dict(loss="anything", anything=dict(color="red")), threshold=0.2).given
+    assert given == dict(sample_rate=0.5, interclass_filtering_threshold=0.2, color="red")
+    renamed = build(dict(loss="renamed", renamed=dict(margin=0.2)), threshold=0.3)
+    assert renamed.recipe.margin == 0.2
+    assert renamed.recipe.interclass_filtering_threshold == 0.3
+
+
+def test_labels_may_be_a_column_as_with_partial_fc_v2(build):
+    head = build(dict(loss="sphereface2", sphereface2=dict(sample_rate=1.0)))
+    x, labels = torch.randn(3, 4), torch.tensor([0, 5, -1])
+    assert torch.equal(head(x, labels[:, None]), head(x, labels))
+
+
+def test_workers_are_forked_where_python_would_not(monkeypatch):
+    (mend,) = (mend for mend in MENDS if mend.name == "workers")
+    for methods, needed in (
+        (["fork", "spawn", "forkserver"], False),
+        (["forkserver", "spawn", "fork"], True),
+        (["spawn"], False),
+    ):
+        monkeypatch.setattr(
+            "multiprocessing.get_all_start_methods", lambda methods=methods: methods
+        )
+        assert mend.needed(Run("cpu")) == needed
+
+
+def test_the_doctor_knows_the_host(host, capsys):
+    assert main(["doctor", "--arcface-torch", str(host)]) == 0
+    printed = capsys.readouterr().out
+    assert "partial_fc_v2.py" in printed
+    assert "mend mxnet" in printed
+    assert "This will run." in printed
+
+
+def test_the_doctor_knows_what_another_version_lacks(tmp_path, capsys):
+    shutil.copytree(STAND_IN, tmp_path / "host")
+    scheduler = tmp_path / "host" / "lr_scheduler.py"
+    scheduler.write_text(scheduler.read_text().replace("PolynomialLRWarmup", "Other"))
+    dataset = tmp_path / "host" / "dataset.py"
+    dataset.write_text(dataset.read_text().replace("root_dir, local_rank):", "root, rank):"))
+    (tmp_path / "host" / "losses.py").unlink()
+    assert main(["doctor", "--arcface-torch", str(tmp_path / "host"), "--json"]) == 1
+    findings = {f["name"]: f["found"] for f in json.loads(capsys.readouterr().out)["findings"]}
+    assert findings["lr_scheduler.py"].startswith("has no PolynomialLRWarmup")
+    assert "MXFaceDataset takes (root, rank) where (root_dir, local_rank)" in findings["dataset.py"]
+    assert findings["losses.py"] == "is missing"
+    assert main(["doctor", "--arcface-torch", str(tmp_path)]) == 2
+    assert "has no train_v2.py" in capsys.readouterr().err
+
+
+def test_the_doctor_names_the_extra_that_brings_a_library(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    assert main(["doctor", "--arcface-torch", str(STAND_IN), "--json"]) == 1
+    findings = {f["name"]: f for f in json.loads(capsys.readouterr().out)["findings"]}
+    assert findings["torchvision"]["found"].endswith('pip install "sf2-plugin[insightface]"')
+    assert findings["easydict"]["good"]
+
+
+@pytest.mark.parametrize("library", ["torchvision", "easydict"])
+def test_the_launcher_names_the_extra_that_brings_a_library(tmp_path, library):
+    (tmp_path / "train_v2.py").touch()
+    launch = f"""
+import runpy, sys
+sys.modules[{library!r}] = None
+sys.argv = ["launcher", "train_v2.py", "configs/base.py"]
+runpy.run_module("sf2_plugin.integrations.arcface_torch", run_name="__main__")
+"""
+    output = run(tmp_path, "-c", launch, expect=2)
+    assert output.count("\n") == 1
+    assert output.startswith(f"{library} cannot be imported")
+    assert 'pip install "sf2-plugin[insightface]"' in output
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_pairs_that_cannot_be_verified_are_refused_before_training(tmp_path):
+    images = [encode_jpeg(np.zeros((8, 8, 3), np.uint8))] * 80
+    write_pair_bin(tmp_path / "val.bin", images, [True] * 20 + [False] * 20)
+    with pytest.raises(ValueError, match=r"pair set val: fold 1 of 10 .* has only genuine pairs"):
+        CallBackVerification(["val"], str(tmp_path))
+
+
+class NotANumber(nn.Linear):
+    def forward(self, images):
+        return super().forward(images.mean(dim=(1, 2))) * torch.nan
+
+
+def verify_nothing_finite(rank, folder):
+    verify = CallBackVerification(["val"], str(folder))
+    try:
+        verify(1, NotANumber(112, 4))
+    except ValueError as error:
+        return str(error)
+
+
+def test_embeddings_that_are_not_finite_end_all_ranks_with_one_sentence(tmp_path):
+    images = [encode_jpeg(np.full((8, 8, 3), 9 * k, np.uint8)) for k in range(20)]
+    write_pair_bin(tmp_path / "val.bin", [images[k % 20] for k in range(80)], [True, False] * 20)
+    first, second = on_ranks(verify_nothing_finite, 2, tmp_path)
+    assert first == second
+    assert first.startswith("rank 0 could not verify: ")
+
+
+def test_the_launcher_wants_the_hosts_folder(tmp_path):
+    output = run(tmp_path, *LAUNCHER, "train_v2.py", "configs/base.py", expect=2)
+    assert "there is no train_v2.py here: run this from arcface_torch's folder" in output

@@ -1,0 +1,430 @@
+"""A sharded head under MMEngine's Runner, started by torchrun, against the head of one process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("mmpretrain", reason='needs pip install "sf2-plugin[mmpretrain]"')
+
+import sf2_plugin.integrations.mmpretrain  # noqa: F401
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.model import BaseDataPreprocessor, BaseModule, is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from sf2_plugin.integrations.mmengine import FaceVerificationHook, PartialFCHook
+from sf2_plugin.integrations.mmengine.partial_fc import (
+    _load_checkpoint,
+    _save_shard,
+    clip_grad_norm_over_ranks,
+)
+from sf2_plugin.integrations.mmengine.verification_hook import embed_faces
+from torch import distributed, nn
+
+from sf2_plugin import PartialFCSphereFace2
+from sf2_plugin.data import encode_jpeg, write_pair_bin
+from sf2_plugin.shards import HEAD, file_name, read_shards
+
+from ..parity import relative_error
+
+#: A class count that two ranks do not divide.
+NUM_CLASSES, SIZE, GLOBAL_BATCH, EPOCHS = 11, 6, 8, 4
+#: Half of it clips every step.
+MAX_NORM = 1.0
+
+
+class Projection(BaseModule):
+    """A small backbone in double precision, of vectors or of an image's first pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, SIZE))
+
+    def forward(self, inputs):
+        rows = torch.stack(list(inputs)).flatten(1)[:, :8]
+        return (self.layers(rows.to(self.layers[0].weight)),)
+
+
+class Vectors(torch.utils.data.Dataset):
+    """Two global batches an epoch."""
+
+    def __init__(self):
+        generator = torch.Generator().manual_seed(0)
+        self.vectors = torch.randn(2 * GLOBAL_BATCH, 8, generator=generator).double()
+        self.labels = torch.randint(NUM_CLASSES, (2 * GLOBAL_BATCH,), generator=generator)
+
+    def __len__(self):
+        return len(self.vectors)
+
+    def __getitem__(self, i):
+        sample = DataSample().set_gt_label(self.labels[i : i + 1])
+        return {"inputs": self.vectors[i], "data_samples": sample}
+
+
+class Losses(Hook):
+    def __init__(self):
+        self.values = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.values.append(outputs["loss"].item())
+
+
+def to_inputs(item):
+    return {"inputs": torch.from_numpy(item["img"]) / 100, "data_samples": item}
+
+
+def build_model(partial_fc):
+    init_default_scope("mmpretrain")
+    torch.manual_seed(0)
+    head = dict(type="SphereFace2ClsHead", num_classes=NUM_CLASSES, in_channels=SIZE)
+    model = MODELS.build(
+        dict(
+            type="ImageClassifier",
+            backbone=Projection(),
+            data_preprocessor=BaseDataPreprocessor(),
+            head=head | dict(partial_fc=True),
+        )
+    )
+    if not partial_fc:  # From the centers that a sharded head starts from.
+        weight, bias = model.head.loss_module.parameters()
+        model.head = MODELS.build(head)
+        model.head.loss_module.load_state_dict(dict(weight=weight, bias=bias))
+    return model.double()
+
+
+def train(folder, name, partial_fc=True, clip="norm", epochs=EPOCHS, **kwargs):
+    """A runner that has trained, the losses of its iterations, and its last verification."""
+    world_size = distributed.get_world_size() if distributed.is_initialized() else 1
+    losses = Losses()
+    pair_set = dict(ann_file=str(folder / "faces.bin"), pipeline=[to_inputs])
+    verification = FaceVerificationHook([pair_set], folds=2, batch_size=5)
+    clip_grad = dict(norm=dict(max_norm=MAX_NORM), value=dict(type="value", clip_value=0.1))[clip]
+    runner = Runner(
+        build_model(partial_fc),
+        work_dir=str(folder / name),
+        experiment_name=f"{folder.name}_{name}",
+        train_dataloader=dict(
+            batch_size=GLOBAL_BATCH // world_size,
+            dataset=Vectors(),
+            sampler=dict(type="DefaultSampler", shuffle=True),
+        ),
+        optim_wrapper=dict(
+            optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=5e-4),
+            clip_grad=clip_grad,
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=2)),
+        custom_hooks=[losses, verification],
+        randomness=dict(seed=0),
+        log_level="ERROR",
+        launcher="none" if world_size == 1 else "pytorch",
+        # MMEngine names a GPU where the config does not.
+        cfg=Config(dict(model_wrapper_cfg=dict(device_ids=None))),
+        **kwargs,
+    )
+    runner.train()
+    return runner, losses.values, verification.reports
+
+
+def state(runner):
+    """Backbone, centers and bias of this rank."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return [p.detach() for p in (*model.backbone.parameters(), *model.head.parameters())]
+
+
+def overflow():
+    """A shared parameter after a step in which one rank's shard alone has an infinite gradient."""
+    head, shared = PartialFCSphereFace2(NUM_CLASSES, SIZE), nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([shared, head.weight], lr=1.0)
+    wrapper = OptimWrapper(optimizer)
+    wrapper.loss_scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    PartialFCHook().before_train(SimpleNamespace(model=head, optim_wrapper=wrapper, hooks=[]))
+    values = []
+    for gradient in (1.0, float("inf")):
+        wrapper.loss_scaler.scale(torch.zeros(()))
+        shared.grad = torch.ones(2)
+        on_this_rank = gradient if distributed.get_rank() == 1 else 1.0
+        head.weight.grad = torch.full_like(head.weight, on_this_rank)
+        wrapper.loss_scaler.step(optimizer)
+        wrapper.loss_scaler.update()
+        values += [shared[0].item(), wrapper.loss_scaler.get_scale()]
+    return values
+
+
+def worker(folder):
+    distributed.init_process_group("gloo")
+    rank = distributed.get_rank()
+    answer = {}
+    for clip in ("norm", "value"):
+        runner, losses, reports = train(folder, f"sharded_{clip}", clip=clip)
+        answer[clip] = dict(losses=losses, state=state(runner), reports=reports)
+    distributed.barrier()
+    face = DATASETS.build(dict(type="FacePairDataset", ann_file=str(folder / "faces.bin")))[0]
+    resumed, losses, _ = train(
+        folder, "resumed", load_from=str(folder / "sharded_norm" / "epoch_3.pth"), resume=True
+    )
+    answer["resumed"] = dict(losses=losses, state=state(resumed))
+    _, losses, _ = train(
+        folder, "from_plain", epochs=1, load_from=str(folder / "plain_norm" / "epoch_4.pth")
+    )
+    answer["from_plain"] = losses
+    answer["one_face"] = embed_faces(resumed.model, [to_inputs(face)], batch_size=5)
+    answer["overflow"] = overflow()
+    torch.save(answer, folder / f"rank_{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("partial_fc")
+
+
+@pytest.fixture(scope="module")
+def plain(folder):
+    """What one process trains, with a head that is not sharded, by the kind of clipping."""
+    rng = np.random.default_rng(0)
+    images = [encode_jpeg(rng.integers(0, 255, (16, 16, 3), np.uint8)) for _ in range(21)]
+    places = rng.integers(21, size=40)
+    write_pair_bin(folder / "faces.bin", [images[i] for i in places], np.arange(20) % 2 == 0)
+    return {
+        clip: train(folder, f"plain_{clip}", partial_fc=False, clip=clip)
+        for clip in ("norm", "value")
+    }
+
+
+@pytest.fixture(scope="module")
+def ranks(folder, plain):
+    """What each of two ranks answers."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    result = subprocess.run(
+        [*command, "-m", __name__, str(folder)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-5000:]
+    return [torch.load(folder / f"rank_{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+def assert_trained_alike(ranks, losses, whole):
+    """Each rank's losses are those, and its weights are the whole model's, or its share."""
+    *backbone, weight, bias = whole
+    for rank in ranks:
+        assert rank["losses"] == pytest.approx(losses, rel=1e-9)
+        *rank_backbone, _, rank_bias = rank["state"]
+        for actual, expected in zip(rank_backbone, backbone, strict=True):
+            assert relative_error(actual, expected) < 1e-9
+        for actual, first in zip(rank_backbone, ranks[0]["state"], strict=False):
+            assert torch.equal(actual, first)
+        assert relative_error(rank_bias, bias) < 1e-9
+    assert relative_error(torch.cat([rank["state"][-2] for rank in ranks]), weight) < 1e-9
+
+
+@pytest.mark.parametrize("clip", ["norm", "value"])
+def test_two_ranks_train_what_one_process_trains(plain, ranks, clip):
+    runner, losses, _ = plain[clip]
+    assert len(losses) == 2 * EPOCHS
+    assert losses[-1] < losses[0]
+    assert_trained_alike([rank[clip] for rank in ranks], losses, state(runner))
+
+
+def test_gradients_were_clipped(plain):
+    norms = plain["norm"][0].message_hub.get_scalar("train/grad_norm").data[0]
+    assert (norms > 2 * MAX_NORM).all()
+
+
+def test_two_ranks_resume_exactly(ranks):
+    for rank in ranks:
+        assert rank["resumed"]["losses"] == rank["norm"]["losses"][-2:]
+        for resumed, trained in zip(rank["resumed"]["state"], rank["norm"]["state"], strict=True):
+            assert torch.equal(resumed, trained)
+
+
+def test_one_rank_resumes_what_two_have_saved(plain, ranks, folder):
+    start = dict(load_from=str(folder / "sharded_norm" / "epoch_3.pth"), resume=True)
+    runner, losses, _ = train(folder, "one_rank", **start)
+    whole, expected, _ = plain["norm"]
+    assert_trained_alike([dict(losses=losses, state=state(runner))], expected[-2:], state(whole))
+
+
+def test_two_ranks_start_from_the_checkpoint_of_a_plain_head(plain, ranks, folder):
+    start = dict(load_from=str(folder / "plain_norm" / "epoch_4.pth"))
+    _, losses, _ = train(folder, "plain_again", partial_fc=False, epochs=1, **start)
+    for rank in ranks:
+        assert rank["from_plain"] == pytest.approx(losses, rel=1e-9)
+
+
+def test_shards_lie_beside_their_checkpoint_and_go_with_it(ranks, folder):
+    saved = {path.name for path in (folder / "sharded_norm").iterdir() if "epoch" in path.name}
+    assert saved == {"epoch_3.pth", "epoch_3.shards", "epoch_4.pth", "epoch_4.shards"}
+    assert not list((folder / "plain_norm").glob("*.shards"))
+    shards = read_shards(folder / "sharded_norm" / "epoch_4.shards")
+    assert [len(checkpoint[HEAD]["weight"]) for checkpoint in shards.checkpoints] == [6, 5]
+    figures = shards.describe()
+    assert figures["optimizer"] == ["momentum_buffer"]
+    assert (figures["epoch"], figures["global_step"]) == (4, 8)
+    assert figures["ranks_recorded"] == 2
+    for rank, checkpoint in zip(ranks, shards.checkpoints, strict=True):
+        assert torch.equal(checkpoint[HEAD]["weight"], rank["norm"]["state"][-2])
+
+
+def test_the_checkpoint_of_rank_0_leaves_the_shard_out(plain, ranks, folder):
+    with_head, without = (
+        torch.load(folder / name / "epoch_4.pth") for name in ("plain_norm", "sharded_norm")
+    )
+    lacks = with_head["state_dict"].keys() - without["state_dict"].keys()
+    assert lacks == {"head.loss_module.weight"}
+    states = [checkpoint["optimizer"]["state"].keys() for checkpoint in (with_head, without)]
+    assert states[0] - states[1] == {4, 5}
+
+
+def test_two_ranks_verify_as_one(plain, ranks):
+    (expected,) = plain["norm"][2].values()
+    (actual,) = ranks[0]["norm"]["reports"].values()
+    np.testing.assert_allclose(actual.scores, expected.scores, atol=1e-6)
+    np.testing.assert_array_equal(actual.accuracy, expected.accuracy)
+    assert actual.auc == pytest.approx(expected.auc)
+    assert ranks[1]["norm"]["reports"] == {}
+
+
+def test_a_rank_without_faces_gets_the_embeddings_of_the_others(plain, ranks, folder):
+    faces = DATASETS.build(dict(type="FacePairDataset", ann_file=str(folder / "faces.bin")))
+    expected = embed_faces(plain["norm"][0].model, [to_inputs(faces[0])], batch_size=5)
+    for rank in ranks:
+        np.testing.assert_allclose(rank["one_face"], expected, atol=1e-6)
+
+
+def test_a_step_that_overflows_on_one_rank_is_skipped_on_all(ranks):
+    for rank in ranks:
+        assert rank["overflow"] == [0.75, 4.0, 0.75, 2.0]
+
+
+def test_a_checkpoint_without_its_shards_is_not_resumed(ranks, folder, tmp_path):
+    (tmp_path / "epoch_3.pth").symlink_to(folder / "sharded_norm" / "epoch_3.pth")
+    with pytest.raises(ValueError, match=r"cannot be resumed: there is no .*epoch_3\.shards"):
+        train(folder, "alone", load_from=str(tmp_path / "epoch_3.pth"), resume=True)
+
+
+def test_resuming_reads_the_shards_once(folder, ranks, monkeypatch):
+    read = []
+
+    def counted(folder):
+        read.append(folder)
+        return read_shards(folder)
+
+    monkeypatch.setattr("sf2_plugin.integrations.mmengine.partial_fc.read_shards", counted)
+    path = folder / "sharded_norm" / "epoch_3.pth"
+    train(folder, "read_once", load_from=str(path), resume=True)
+    assert read == [path.with_suffix(".shards")]
+
+
+@pytest.mark.parametrize("key", ["head.loss_module.weight", "backbone.layers.0.weight"])
+def test_a_warning_says_that_no_centers_are_loaded(tmp_path, key):
+    warnings = []
+    runner = SimpleNamespace(
+        model=build_model(partial_fc=True), logger=SimpleNamespace(warning=warnings.append)
+    )
+    checkpoint = {"state_dict": {key: torch.zeros(1)}}
+    path = str(tmp_path / "epoch_3.pth")
+    assert _load_checkpoint(lambda *_: checkpoint, runner, path) is checkpoint
+    assert len(warnings) == ("head" not in key)
+
+
+def test_shards_are_replaced_without_a_moment_in_which_there_are_none(tmp_path, monkeypatch):
+    folder = tmp_path / "epoch_3.shards"
+    _save_shard({"step": 1}, folder, 0)
+    replace = os.replace
+
+    def killed(source, target):
+        if Path(target) == folder:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _save_shard({"step": 2}, folder, 0)
+    files = {torch.load(path)["step"] for path in tmp_path.rglob("*.pt")}
+    assert files == {1, 2}
+    _save_shard({"step": 3}, folder, 0)
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert torch.load(folder / file_name(0))["step"] == 3
+
+
+def test_a_plain_head_has_no_hook(plain, folder):
+    runner, _, _ = plain["norm"]
+    assert not any(isinstance(hook, PartialFCHook) for hook in runner.hooks)
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, float("inf")])
+def test_one_rank_clips_as_torch_does(norm_type):
+    clipped = []
+    for clip in (clip_grad_norm_over_ranks, nn.utils.clip_grad_norm_):
+        torch.manual_seed(0)
+        parameters = [nn.Parameter(torch.zeros(3, 2)), nn.Parameter(torch.zeros(2))]
+        for parameter in parameters:
+            parameter.grad = torch.randn_like(parameter)
+        shard = [parameters[0]] if clip is clip_grad_norm_over_ranks else []
+        norm = clip(*shard, parameters, 0.5, norm_type)
+        clipped.append([norm, *(parameter.grad for parameter in parameters)])
+    torch.testing.assert_close(*clipped)
+
+
+def test_a_norm_that_is_not_finite_is_refused_where_asked():
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.full((2,), float("nan"))
+    with pytest.raises(RuntimeError, match="the gradient's norm is nan"):
+        clip_grad_norm_over_ranks(parameter, [parameter], 1.0, error_if_nonfinite=True)
+
+
+def test_a_sharded_head_predicts_embeddings_alone():
+    head = build_model(partial_fc=True).head
+    features = (torch.randn(3, SIZE, dtype=torch.float64),)
+    torch.testing.assert_close(head(features), features[0])
+    for sample, embedding in zip(head.predict(features), features[0], strict=True):
+        assert sample.keys() == ["embedding"]
+        assert torch.equal(sample.embedding, embedding)
+
+
+def test_the_head_passes_on_how_to_sample():
+    config = dict(type="SphereFace2ClsHead", num_classes=11, in_channels=SIZE, partial_fc=True)
+    loss = MODELS.build(config | dict(sample_rate=0.3, negative_weighting="none")).loss_module
+    assert isinstance(loss, PartialFCSphereFace2)
+    assert (loss.sample_rate, loss.negative_weighting) == (0.3, "none")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(partial_fc=True, cal_acc=True), "cal_acc needs all classes on one rank"),
+        (dict(sample_rate=0.1), "sample_rate needs partial_fc=True"),
+        (dict(partial_fc=True, sample_rate=2), "sample_rate must be a number from 0 to 1, got 2"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(dict(type="SphereFace2ClsHead", num_classes=11, in_channels=SIZE) | arguments)
+
+
+def test_a_model_has_one_sharded_head_and_is_not_wrapped_yet():
+    model = build_model(partial_fc=True)
+    model.other = PartialFCSphereFace2(11, SIZE)
+    with pytest.raises(ValueError, match="one PartialFCSphereFace2, this one has 2"):
+        Runner.wrap_model(None, None, model)
+    wrapped = nn.DataParallel(build_model(partial_fc=True))
+    with pytest.raises(ValueError, match=r"must stay out of the model's wrapper.*got DataParallel"):
+        Runner.wrap_model(None, None, wrapped)
+
+
+if __name__ == "__main__":
+    worker(Path(sys.argv[1]))

@@ -1,0 +1,295 @@
+"""The MMPretrain adapter: the head alone, and the switch of a config that trains today."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("mmpretrain", reason='needs pip install "sf2-plugin[mmpretrain]"')
+
+import sf2_plugin.integrations.mmpretrain  # noqa: F401
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+
+from sf2_plugin import SphereFace2
+from sf2_plugin.backbones import open_backbone
+
+IMPORT = "sf2_plugin.integrations.mmpretrain"
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    """MMEngine's scope is global: whatever ran before may have left another."""
+    init_default_scope("mmpretrain")
+
+
+@pytest.fixture
+def head():
+    torch.manual_seed(0)
+    return MODELS.build(dict(type="SphereFace2ClsHead", num_classes=10, in_channels=8))
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    features = (torch.randn(6, 8, generator=generator, requires_grad=True),)
+    labels = torch.randint(10, (6,), generator=generator)
+    return features, [DataSample().set_gt_label(label) for label in labels], labels
+
+
+def test_the_loss_is_that_of_the_plain_module(head, batch):
+    features, samples, labels = batch
+    plain = SphereFace2(10, 8)
+    plain.load_state_dict(head.loss_module.state_dict())
+    assert head.loss(features, samples).keys() == {"loss"}
+    torch.testing.assert_close(head.loss(features, samples)["loss"], plain(features[0], labels))
+
+
+def test_hyperparameters_reach_the_loss():
+    config = dict(type="SphereFace2ClsHead", num_classes=10, in_channels=8)
+    head = MODELS.build(config | dict(preset="wespeaker", margin=0.3, learn_bias=False))
+    assert (head.loss_module.recipe.scale, head.loss_module.recipe.margin) == (32, 0.3)
+    assert not head.loss_module.bias.requires_grad
+
+
+def test_a_whole_arcface_config_is_taken_as_it_is(batch):
+    arcface = dict(
+        type="ArcFaceClsHead",
+        num_classes=10,
+        in_channels=8,
+        num_subcenters=1,
+        scale=30.0,
+        margins=0.5,
+        easy_margin=False,
+        loss=dict(type="CrossEntropyLoss", loss_weight=1.0),
+        init_cfg=None,
+    )
+    MODELS.build(copy.deepcopy(arcface)).loss(*batch[:2])
+    head = MODELS.build(arcface | dict(type="SphereFace2ClsHead"))
+    head.loss(*batch[:2])["loss"].backward()
+    assert head.loss_module.recipe.scale == 30
+    assert head.loss_module.recipe.margin == SphereFace2(10, 8).recipe.margin
+
+
+def test_pre_logits_is_the_last_feature(head):
+    features = (torch.zeros(2, 3), torch.ones(2, 8))
+    assert head.pre_logits(features) is features[-1]
+    torch.testing.assert_close(head(features), head.loss_module.logits(features[-1]))
+
+
+def test_accuracies_on_request(batch):
+    config = dict(type="SphereFace2ClsHead", num_classes=10, in_channels=8)
+    head = MODELS.build(config | dict(cal_acc=True, topk=(1, 10)))
+    losses = head.loss(*batch[:2])
+    assert losses.keys() == {"loss", "accuracy_top-1", "accuracy_top-10"}
+    best = head.loss_module.cosine(batch[0][0]).argmax(dim=1)
+    expected = 100 * (best == batch[2]).float().mean()
+    torch.testing.assert_close(losses["accuracy_top-1"][0].squeeze(), expected)
+    assert losses["accuracy_top-10"][0] == 100
+
+
+def test_one_number_is_a_topk(batch):
+    config = dict(type="SphereFace2ClsHead", num_classes=10, in_channels=8, cal_acc=True, topk=5)
+    assert "accuracy_top-5" in MODELS.build(config).loss(*batch[:2])
+
+
+def test_predictions_carry_scores_label_and_embedding(head, batch):
+    features, samples, _ = batch
+    for given in (samples, None):
+        predictions = head.predict(features, given)
+        for i, prediction in enumerate(predictions):
+            expected = torch.sigmoid(head.loss_module.logits(features[0][i : i + 1]))[0]
+            torch.testing.assert_close(prediction.pred_score, expected)
+            assert prediction.pred_label.item() == expected.argmax().item()
+            torch.testing.assert_close(prediction.embedding, features[0][i])
+
+
+def test_mixed_labels_are_refused(head, batch):
+    features, samples, _ = batch
+    samples[0].set_gt_score(torch.full((10,), 0.1))
+    with pytest.raises(ValueError, match="one identity a face"):
+        head.loss(features, samples)
+
+
+# A config as somebody has it who trains ArcFace today.
+ARCFACE_CONFIG = """
+default_scope = "mmpretrain"
+data_root = {data_root!r}
+train_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(32, 32)),
+    dict(type="PackInputs"),
+]
+data_preprocessor = dict(mean=[127.5] * 3, std=[128.0] * 3, to_rgb=True)
+model = dict(
+    type="ImageClassifier",
+    backbone=dict(type="ResNet", depth=18, stem_channels=8, base_channels=8, out_indices=(3,)),
+    neck=dict(type="GlobalAveragePooling"),
+    head=dict(
+        type="ArcFaceClsHead",
+        num_classes={num_classes},
+        in_channels=64,
+        loss=dict(type="CrossEntropyLoss", loss_weight=1.0),
+    ),
+)
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    drop_last=True,
+    dataset=dict(
+        type="CustomDataset", data_root=data_root, data_prefix="train", pipeline=train_pipeline
+    ),
+)
+optim_wrapper = dict(
+    optimizer=dict(type="SGD", lr=0.05, momentum=0.9, weight_decay=5e-4),
+    clip_grad=dict(max_norm=5.0),
+)
+param_scheduler = dict(type="CosineAnnealingLR", T_max=3, convert_to_iter_based=True)
+train_cfg = dict(by_epoch=True, max_epochs=3)
+default_hooks = dict(checkpoint=dict(type="CheckpointHook", interval=1))
+randomness = dict(seed=0)
+log_level = "WARNING"
+"""
+
+# What verifying adds to it; the switch itself needs none of this.
+VERIFICATION = """
+test_dataloader = dict(
+    batch_size=64,
+    dataset=dict(
+        type="FacePairDataset", ann_file={pairs!r}, name="lfw112", pipeline=train_pipeline
+    ),
+    sampler=dict(type="DefaultSampler", shuffle=False),
+)
+test_evaluator = dict(type="FaceVerification")
+test_cfg = dict()
+"""
+
+
+class Losses(Hook):
+    """Keeps the loss of every iteration."""
+
+    def __init__(self):
+        self.values = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.values.append(outputs["loss"].item())
+
+
+def start(config_text, work_dir, **changes):
+    config = Config.fromstring(config_text, ".py")
+    config.merge_from_dict(dict(work_dir=str(work_dir), experiment_name=work_dir.name) | changes)
+    runner = Runner.from_cfg(config)
+    losses = Losses()
+    runner.register_hook(losses)
+    return runner, losses
+
+
+@pytest.fixture
+def few_people(shared_dir, tmp_path):
+    """A folder with the first people of the real faces."""
+    source = shared_dir / "data" / "lfw112" / "train"
+    root = tmp_path / "faces"
+    (root / "train").mkdir(parents=True)
+    people = sorted(person for person in source.iterdir() if len(list(person.iterdir())) >= 4)[:20]
+    for person in people:
+        (root / "train" / person.name).symlink_to(person)
+    return root, len(people)
+
+
+def test_a_config_switches_by_the_head_type_and_trains_resumes_and_verifies(
+    shared_dir, few_people, tmp_path
+):
+    root, num_classes = few_people
+    arcface = ARCFACE_CONFIG.format(data_root=str(root), num_classes=num_classes)
+    runner, arcface_losses = start(arcface, tmp_path / "arcface")
+    runner.train()
+
+    switched = arcface.replace("ArcFaceClsHead", "SphereFace2ClsHead")
+    switched += f'custom_imports = dict(imports=["{IMPORT}"])\n'
+    pairs = str(shared_dir / "data" / "lfw112" / "val.bin")
+    switched += VERIFICATION.format(pairs=pairs)
+    runner, losses = start(switched, tmp_path / "whole")
+    runner.train()
+    epoch = len(runner.train_dataloader)
+    assert len(losses.values) == len(arcface_losses.values) == 3 * epoch
+    assert losses.values[-1] < losses.values[0]
+
+    resumed, resumed_losses = start(
+        switched,
+        tmp_path / "resumed",
+        resume=True,
+        load_from=str(tmp_path / "whole" / "epoch_1.pth"),
+    )
+    resumed.train()
+    assert resumed_losses.values == losses.values[epoch:]
+
+    figures = runner.test()
+    assert 0.5 < figures["lfw112/accuracy"] < 1
+    assert 0.5 < figures["lfw112/auc"] < 1
+    assert figures == resumed.test()
+
+
+def test_shipped_configs_differ_in_the_head_type_alone():
+    folder = Path(__file__).parents[2] / "configs" / "mmpretrain"
+    configs = [
+        Config.fromfile(folder / f"{name}_resnet18_faces.py").to_dict()
+        for name in ("arcface", "sphereface2")
+    ]
+    assert configs[0]["model"]["head"].pop("type") == "ArcFaceClsHead"
+    assert configs[1]["model"]["head"].pop("type") == "SphereFace2ClsHead"
+    assert configs[0] == configs[1]
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (dict(type="mmengine.load", file="evil"), "type 'mmengine.load' is not a registered name"),
+        (dict(type="sf2_evil"), "type 'sf2_evil' is not a registered name"),
+        (dict(type="mmpretrain.sf2_evil.ResNet"), "is not a registered name"),
+        (dict(type=["sf2_evil"]), r"type \['sf2_evil'\] is not a registered name"),
+        (dict(type="ResNet", depth=18, norm_cfg=[(dict(type="os.abort"),)]), "'os.abort' is not"),
+        (dict(type="ResNet", depth=18, _scope_="sf2_evil"), "scope 'sf2_evil' is none of"),
+        (dict(type="LinearClsHead", trust_remote_code=True), "trust_remote_code is refused"),
+        (dict(type="TIMMBackbone", checkpoint_path="other.pth"), "may read other files"),
+        (dict(type="CLIPGenerator", tokenizer_path="http://127.0.0.1:9/x.pth"), "asks for another"),
+        # Registered, and not as a part of a model.
+        (dict(type="Runner"), "its model cannot be built"),
+        (dict(type="mmengine.Runner"), "its model cannot be built"),
+    ],
+)
+def test_a_checkpoints_config_imports_nothing(tmp_path, monkeypatch, part, message):
+    (tmp_path / "sf2_evil").mkdir()
+    for name in ("__init__", "registry"):
+        (tmp_path / "sf2_evil" / f"{name}.py").write_text("raise SystemExit")
+    (tmp_path / "Runner.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = f"""model = dict(type="ImageClassifier", backbone={part!r})
+test_pipeline = [dict(type="PackInputs")]
+"""
+    torch.save({"meta": {"cfg": config}, "state_dict": {}}, tmp_path / "evil.pth")
+    with pytest.raises(ValueError, match=message):
+        open_backbone(tmp_path / "evil.pth")
+
+
+@pytest.mark.parametrize("saved_bias", [-3.0, None])
+def test_a_sharded_checkpoint_embeds_and_calibrates_without_the_centers(tmp_path, saved_bias):
+    model = dict(
+        type="ImageClassifier",
+        backbone=dict(type="ResNet", depth=18, stem_channels=8, base_channels=8),
+    )
+    head = dict(type="SphereFace2ClsHead", num_classes=10**12, in_channels=64, partial_fc=True)
+    config = f"""model = {model | dict(head=head)!r}
+test_pipeline = [dict(type="PackInputs")]
+"""
+    state = dict(MODELS.build(model).state_dict())
+    if saved_bias is not None:
+        state["head.loss_module.bias"] = torch.tensor([saved_bias])
+    torch.save({"meta": {"cfg": config}, "state_dict": state}, tmp_path / "epoch_1.pth")
+    calibration = open_backbone(tmp_path / "epoch_1.pth").calibration
+    assert (calibration and calibration.bias) == saved_bias

@@ -1,0 +1,440 @@
+"""The sharded head against the head of one process, on real ranks; sampling against none."""
+
+import itertools
+
+import pytest
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+import sf2_plugin.distributed
+from sf2_plugin import PartialFCSphereFace2, SphereFace2, build_head
+from sf2_plugin.distributed import classes_of_rank, gather
+
+from ..parity import relative_error
+from ..ranks import on_ranks
+
+SIZE = 6
+WORLD_SIZES = [1, 2, 3]
+#: Faces that each of three ranks brings; with fewer ranks, the last takes the rest.
+BATCHES = [(4, 4, 4), (5, 2, 3), (1, 0, 6)]
+#: Two classes leave one of three ranks without any.
+NUM_CLASSES = [11, 7, 2]
+RECIPES = [dict(preset="opensphere"), dict(preset="wespeaker", margin_type="A2")]
+RECIPES += [dict(backend="reference", interclass_filtering_threshold=0.2)]
+CASES = [
+    (batch, num_classes, RECIPES[(i + j) % 3])
+    for (i, batch), (j, num_classes) in itertools.product(
+        enumerate(BATCHES), enumerate(NUM_CLASSES)
+    )
+]
+DRAWS = 200
+
+
+def double_head(num_classes, **kwargs):
+    torch.manual_seed(1)
+    return PartialFCSphereFace2(num_classes, SIZE, **kwargs).double()
+
+
+def whole_head(num_classes, **kwargs):
+    """The head of one process, with the centers that the sharded heads start from."""
+    head = SphereFace2(num_classes, SIZE, **kwargs).double()
+    head.load_state_dict(double_head(num_classes, **kwargs).state_dict())
+    return head
+
+
+def global_batch(batch, num_classes, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(sum(batch), SIZE, generator=generator, dtype=torch.float64)
+    labels = torch.randint(num_classes, (sum(batch),), generator=generator)
+    labels[::5] = -1
+    return x, labels
+
+
+def of_rank(batch, *tensors):
+    """The slices that this rank brings of the global batch."""
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    sizes = [*batch[: world_size - 1], sum(batch[world_size - 1 :])]
+    return [tensor.split(sizes)[rank] for tensor in tensors]
+
+
+def gradients():
+    answers = []
+    for batch, num_classes, recipe in CASES:
+        head = double_head(num_classes, **recipe)
+        x, labels = of_rank(batch, *global_batch(batch, num_classes))
+        x.requires_grad_()
+        loss = head(x, labels)
+        (3 * loss).backward()
+        answers.append((loss.detach(), x.grad, head.weight.grad, head.bias.grad, head.weight.data))
+    return answers
+
+
+def backbone():
+    torch.manual_seed(2)
+    return nn.Sequential(nn.Linear(SIZE, 8), nn.Tanh(), nn.Linear(8, SIZE)).double()
+
+
+#: Batches of five steps, of changing size.
+STEPS = [(batch, *global_batch(batch, 11, seed)) for seed, batch in enumerate((BATCHES * 2)[:5])]
+
+
+def train(model, head, batches):
+    parameters = [{"params": model.parameters()}, {"params": head.parameters()}]
+    optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=5e-4)
+    losses = []
+    for x, labels in batches:
+        loss = head(model(x), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+def five_steps():
+    model = DistributedDataParallel(backbone(), broadcast_buffers=False)
+    head = double_head(11)
+    losses = train(model, head, [of_rank(*step) for step in STEPS])
+    return losses, list(model.module.parameters()), head.weight.data, head.bias.data
+
+
+def sampled_draws(negative_weighting="unbiased"):
+    """Loss and gradients of many draws of a head that samples a third of its negatives."""
+    head = double_head(23, sample_rate=0.3, negative_weighting=negative_weighting)
+    x, labels = of_rank((4, 4, 4), *global_batch((4, 4, 4), 23))
+    x.requires_grad_()
+    torch.manual_seed(3)
+    draws = []
+    for _ in range(DRAWS):
+        loss = head(x, labels)
+        gradients = torch.autograd.grad(loss, (x, head.weight, head.bias))
+        draws.append((loss.detach(), *gradients))
+    return [torch.stack(draw) for draw in zip(*draws, strict=True)]
+
+
+def collectives():
+    """What a step exchanges, by class count: names and elements."""
+    calls, originals = [], {}
+    for name in ("_all_gather", "_reduce_scatter"):
+        originals[sf2_plugin.distributed, name] = getattr(sf2_plugin.distributed, name)
+    originals[distributed, "all_reduce"] = distributed.all_reduce
+    for (module, name), original in originals.items():
+
+        def record(tensor, *args, name=name, original=original, **kwargs):
+            calls.append((name.strip("_"), tensor.numel()))
+            return original(tensor, *args, **kwargs)
+
+        setattr(module, name, record)
+    answers = []
+    for num_classes in (11, 1100):
+        head = double_head(num_classes, sample_rate=0.5)
+        x, labels = of_rank((4, 4, 4), *global_batch((4, 4, 4), 11))
+        head(x.requires_grad_(), labels).backward()
+        answers.append(list(calls))
+        calls.clear()
+    for (module, name), original in originals.items():
+        setattr(module, name, original)
+    return answers
+
+
+def refusals():
+    """What each rank says of a label that only the last rank brings; and that it goes on."""
+    head = double_head(11)
+    x, labels = of_rank((4, 4, 4), *global_batch((4, 4, 4), 11))
+    wrong = torch.full_like(labels, 11 if distributed.get_rank() == 1 else 0)
+    try:
+        head(x, wrong)
+    except ValueError as error:
+        return str(error), head(x, labels).item()
+
+
+def without_gradient():
+    """Loss and gradient where the last rank's embeddings need no gradient."""
+    head = double_head(11)
+    x, labels = of_rank((4, 4, 4), *global_batch((4, 4, 4), 11))
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    x.requires_grad_(rank < world_size - 1)
+    loss = head(x, labels)
+    loss.backward()
+    return loss.item(), head.weight.grad
+
+
+#: Gradients of three ranks: added one by one to the first, float16 rounds the others away.
+HALVES = (2048.0, 1.0, 1.0)
+
+
+def half_precision():
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    rows = torch.zeros(1, 1, dtype=torch.float16, requires_grad=True)
+    (gather(rows, [1] * world_size) * HALVES[rank]).sum().backward()
+    return rows.grad
+
+
+def outside_of_the_group():
+    group = distributed.new_group([0])
+    if distributed.get_rank() > 0:
+        with pytest.raises(ValueError, match=r"process_group does not have rank [12] in it"):
+            PartialFCSphereFace2(11, SIZE, process_group=group)
+
+
+def everything(rank):
+    parts = (gradients, five_steps, sampled_draws, collectives, refusals)
+    parts += (without_gradient, half_precision, outside_of_the_group)
+    return {part.__name__: part() for part in parts}
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """What every rank of a group of so many answers, by name of the part."""
+    cache = {}
+
+    def ask(world_size, part):
+        if world_size not in cache:
+            cache[world_size] = on_ranks(everything, world_size)
+        return [answer[part] for answer in cache[world_size]]
+
+    return ask
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_loss_and_gradients_are_those_of_one_process(answers, world_size):
+    for case, *ranks in zip(CASES, *answers(world_size, "gradients"), strict=True):
+        batch, num_classes, recipe = case
+        whole = whole_head(num_classes, **recipe)
+        x, labels = global_batch(batch, num_classes)
+        x.requires_grad_()
+        loss = whole(x, labels)
+        (3 * loss).backward()
+        losses, x_grads, weight_grads, bias_grads, weights = zip(*ranks, strict=True)
+        for rank_loss, bias_grad in zip(losses, bias_grads, strict=True):
+            assert relative_error(rank_loss, loss) < 1e-9
+            assert relative_error(bias_grad, whole.bias.grad) < 1e-9
+        # DistributedDataParallel divides by the number of ranks.
+        assert relative_error(torch.cat(x_grads) / world_size, x.grad) < 1e-9
+        assert relative_error(torch.cat(weight_grads), whole.weight.grad) < 1e-9
+        assert relative_error(torch.cat(weights), whole.weight) < 1e-9
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_five_steps_through_ddp_train_what_one_process_trains(answers, world_size):
+    ranks = answers(world_size, "five_steps")
+    model, whole = backbone(), whole_head(11)
+    losses = train(model, whole, [batch for _, *batch in STEPS])
+    for rank_losses, parameters, _, bias in ranks:
+        assert rank_losses == pytest.approx(losses, rel=1e-9)
+        for actual, expected in zip(parameters, model.parameters(), strict=True):
+            assert relative_error(actual, expected) < 1e-9
+        assert relative_error(bias, whole.bias) < 1e-9
+        assert torch.equal(bias, ranks[0][3])
+    assert relative_error(torch.cat([weight for _, _, weight, _ in ranks]), whole.weight) < 1e-9
+
+
+def full_gradients(num_classes):
+    whole = whole_head(num_classes)
+    x, labels = global_batch((4, 4, 4), num_classes)
+    loss = whole(x.requires_grad_(), labels)
+    loss.backward()
+    return loss.detach(), x.grad, whole.weight.grad, whole.bias.grad
+
+
+def standard_errors_off(draws, full):
+    """How far the mean over draws lies from the full value, in standard errors of that mean."""
+    deviation = (draws.mean(dim=0) - full).norm()
+    return deviation / (draws.var(dim=0).sum() / len(draws)).sqrt()
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_the_mean_over_draws_is_the_full_loss_and_gradient(answers, world_size):
+    loss, x_grad, weight_grad, bias_grad = zip(*answers(world_size, "sampled_draws"), strict=True)
+    draws = [loss[0], torch.cat(x_grad, dim=1) / world_size, torch.cat(weight_grad, dim=1)]
+    for draw, full in zip([*draws, bias_grad[0]], full_gradients(23), strict=True):
+        assert standard_errors_off(draw, full) < 3
+
+
+def test_without_weighting_the_mean_over_draws_is_another(monkeypatch):
+    monkeypatch.setattr(f"{__name__}.of_rank", lambda batch, *tensors: tensors)
+    for draw, full in zip(sampled_draws("none"), full_gradients(23), strict=True):
+        assert standard_errors_off(draw, full) > 10
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_a_step_exchanges_faces_and_two_scalars_whatever_the_classes(answers, world_size):
+    faces = 4 * world_size if world_size == 3 else 16
+    for few, many in answers(world_size, "collectives"):
+        assert few == many
+        assert sorted(few) == sorted(
+            [
+                ("all_gather", world_size),  # How many faces each rank brings.
+                ("all_gather", faces * SIZE),
+                ("all_gather", faces),
+                ("all_reduce", 1),
+                ("all_reduce", 1),
+                ("reduce_scatter", faces * SIZE // world_size),
+            ]
+        )
+
+
+def test_every_rank_refuses_a_wrong_label_and_none_waits(answers):
+    for message, loss in answers(2, "refusals"):
+        assert "labels must be -1 (no known identity) or in 0..10, got labels from 0 to 11" in (
+            message
+        )
+        assert loss == pytest.approx(full_gradients(11)[0].item())
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_a_rank_without_gradient_does_not_hang_the_others(answers, world_size):
+    loss, _, weight_grad, _ = full_gradients(11)
+    losses, weight_grads = zip(*answers(world_size, "without_gradient"), strict=True)
+    assert losses == pytest.approx([loss.item()] * world_size)
+    assert relative_error(torch.cat(weight_grads), weight_grad) < 1e-9
+
+
+def test_half_precision_gradients_are_summed_in_float32(answers):
+    for gradient in answers(3, "half_precision"):
+        assert gradient.dtype == torch.float16
+        assert gradient == torch.tensor(3 * sum(HALVES), dtype=torch.float16)
+
+
+def test_without_torch_distributed_one_process_holds_all_classes():
+    sharded, whole = double_head(11), whole_head(11)
+    batch = global_batch((4, 4, 4), 11)
+    assert sharded.classes == range(11)
+    torch.testing.assert_close(sharded(*batch), whole(*batch))
+
+
+@pytest.mark.parametrize(("num_classes", "world_size"), [(11, 2), (11, 3), (2, 3), (2000, 7)])
+def test_ranks_share_out_the_classes_as_arcface_torch_does(num_classes, world_size):
+    shares = [classes_of_rank(num_classes, rank, world_size) for rank in range(world_size)]
+    assert [c for share in shares for c in share] == list(range(num_classes))
+    for rank, share in enumerate(shares):
+        more = int(rank < num_classes % world_size)
+        assert len(share) == num_classes // world_size + more
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_fresh_centers_do_not_depend_on_the_number_of_ranks(monkeypatch, world_size):
+    torch.manual_seed(5)
+    whole = PartialFCSphereFace2(3001, 4).weight
+    torch.testing.assert_close(whole.norm(dim=1), torch.ones(3001))
+    shards = []
+    for rank in range(world_size):
+        monkeypatch.setattr(
+            "sf2_plugin.partial_fc.rank_and_world_size", lambda group, r=rank: (r, world_size)
+        )
+        torch.manual_seed(5)
+        shards.append(PartialFCSphereFace2(3001, 4).weight)
+    assert torch.equal(torch.cat(shards), whole)
+    assert not torch.equal(shards[0][:1000], shards[1][:1000])
+
+
+def test_a_sample_rate_of_zero_leaves_the_classes_of_the_batch():
+    head, whole = double_head(23, sample_rate=0), whole_head(23)
+    x, labels = global_batch((4, 4, 4), 23)
+    present = labels[labels >= 0].unique()
+    fewer = SphereFace2(len(present), SIZE).double()
+    with torch.no_grad():
+        fewer.weight.copy_(whole.weight[present])
+        fewer.bias.copy_(whole.bias)
+    renamed = torch.where(labels >= 0, torch.searchsorted(present, labels), -1)
+    torch.testing.assert_close(head(x, labels), fewer(x, renamed))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_sample_of_all_classes_gives_the_full_loss_and_gradient(device):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    head = double_head(23, sample_rate=0.999).to(device)
+    x, labels = (tensor.to(device) for tensor in global_batch((4, 4, 4), 23))
+    loss = head(x.requires_grad_(), labels)
+    loss.backward()
+    actual = [tensor.cpu() for tensor in (loss, x.grad, head.weight.grad, head.bias.grad)]
+    torch.testing.assert_close(actual, list(full_gradients(23)))
+
+
+@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+def test_plain_sgd_changes_sampled_rows_only_and_sparse_gradients_do_the_same(preset):
+    x, labels = global_batch((4, 4, 4), 200)
+    weights = []
+    for sparse in (False, True):
+        head = double_head(200, sample_rate=0.1, preset=preset, sparse_gradient=sparse)
+        before = head.weight.detach().clone()
+        optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+        torch.manual_seed(4)
+        head(x, labels).backward()
+        assert head.weight.grad.is_sparse == sparse
+        optimizer.step()
+        changed = (head.weight != before).any(dim=1)
+        present = labels[labels >= 0].unique()
+        assert changed[present].all()
+        assert changed.sum() <= len(present) + 0.1 * (200 - len(present)) + 1
+        weights.append(head.weight.detach())
+    torch.testing.assert_close(weights[1], weights[0])
+
+
+def test_sampled_centers_are_stored_at_length_one_and_the_others_left():
+    head = double_head(200, sample_rate=0.1)
+    with torch.no_grad():
+        head.weight *= 3
+    head(*global_batch((4, 4, 4), 200))
+    lengths = head.weight.norm(dim=1)
+    stored = (lengths - 1).abs() < 1e-12
+    assert 12 < stored.sum() < 35
+    torch.testing.assert_close(lengths[~stored], torch.full_like(lengths[~stored], 3))
+
+
+def test_a_seed_repeats_the_draws():
+    head = double_head(200, sample_rate=0.1)
+    batch = global_batch((4, 4, 4), 200)
+    losses = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        losses.append(head(*batch).item())
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_a_group_that_appears_after_the_head_is_refused(tmp_path):
+    head = double_head(11)
+    head.world_size = 2
+    with pytest.raises(RuntimeError, match="built as rank 0 of 2 and is used as rank 0 of 1"):
+        head(*global_batch((4, 4, 4), 11))
+
+
+def test_it_can_be_built_on_the_meta_device():
+    with torch.device("meta"):
+        head = PartialFCSphereFace2(11, SIZE)
+    assert head.weight.is_meta
+    with pytest.raises(RuntimeError, match=r"Missing key.*bias"):  # Which a meta head has not.
+        head.load_state_dict({"weight": torch.randn(11, SIZE)}, assign=True)
+
+
+def test_a_state_without_bias_leaves_the_heads_own():
+    head, other = double_head(11, margin=0.2), double_head(11)
+    bias = head.bias.item()
+    head.load_state_dict({"weight": 2 * other.weight})
+    assert torch.equal(head.weight, 2 * other.weight)
+    assert head.bias.item() == bias != other.bias.item()
+
+
+def test_the_registry_builds_it():
+    head = build_head("partial_fc_sphereface2", 11, SIZE, sample_rate=0.2, margin=0.3)
+    assert isinstance(head, PartialFCSphereFace2)
+    assert (head.sample_rate, head.recipe.margin) == (0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(sample_rate=1.5), "sample_rate must be a number from 0 to 1, got 1.5"),
+        (dict(sample_rate=-0.1), "sample_rate must be"),
+        (dict(sample_rate=True), "sample_rate must be"),
+        (dict(sample_rate="all"), "sample_rate must be"),
+        (dict(negative_weighting="biased"), "negative_weighting must be one of 'unbiased', 'none'"),
+        (dict(num_classes=0), "num_classes must be a whole number of at least 1, got 0"),
+        (dict(margin=-1), "margin must be"),
+    ],
+)
+def test_bad_hyperparameters_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PartialFCSphereFace2(**{"num_classes": 11, "embedding_size": SIZE, **arguments})
