@@ -137,15 +137,27 @@ def _in_words(ranks: Iterable[int]) -> str:
     return f"ranks {', '.join(others)} and {last}" if others else f"ranks {last}"
 
 
-def gather_sizes(size: int, device: torch.device, group: ProcessGroup = None) -> list[int]:
-    """How many faces each rank brings to this step."""
+def gather_numbers(mine: Tensor, group: ProcessGroup = None) -> list[list[int]]:
+    """Every rank's whole numbers, in the order of ranks; waits for them.
+
+    Args:
+        mine: (n,) int64, on an `exchange_device`.
+    """
     _, world_size = rank_and_world_size(group)
     if world_size == 1:
-        return [size]
-    sizes = torch.empty(world_size, dtype=torch.int64, device=device)
-    mine = torch.full((1,), size, dtype=torch.int64, device=device)
-    _all_gather(sizes, mine, group=group)
-    return sizes.tolist()
+        return [mine.tolist()]
+    everyone = mine.new_empty(world_size * len(mine))
+    _all_gather(everyone, mine, group=group)
+    return everyone.view(world_size, len(mine)).tolist()
+
+
+def exchange_device(preferred: torch.device, group: ProcessGroup = None) -> torch.device:
+    """A device of the kind on which all ranks can talk, wherever a rank keeps its tensors."""
+    serving = dict(pair.split(":") for pair in distributed.get_backend_config(group).split(","))
+    kind = "cpu"
+    if serving.get("cpu", "nccl") == "nccl":
+        kind = next(kind for kind in serving if kind != "cpu")
+    return preferred if preferred.type == kind else torch.device(kind)
 
 
 def gather(rows: Tensor, sizes: Sequence[int], group: ProcessGroup = None) -> Tensor:
@@ -156,7 +168,7 @@ def gather(rows: Tensor, sizes: Sequence[int], group: ProcessGroup = None) -> Te
 
     Args:
         rows: (sizes[rank], ...) of this rank.
-        sizes: rows of each rank, from `gather_sizes`.
+        sizes: rows of each rank.
     """
     return rows if len(sizes) == 1 else _Gather.apply(rows, list(sizes), group)
 

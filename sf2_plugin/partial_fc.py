@@ -6,6 +6,7 @@ normaliser from all ranks before it has a gradient; here a rank needs nothing fr
 their embeddings and labels.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -14,15 +15,16 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from .agreement import agree_on_batch
 from .distributed import (
     ProcessGroup,
     classes_of_rank,
     gather,
-    gather_sizes,
     rank_and_world_size,
     sum_gradient_over_ranks,
     sum_over_ranks,
 )
+from .engine.backends import resolve_backend
 from .engine.checks import check_finite, check_inputs, check_labels
 from .engine.memory import large_empty_like
 from .head import SphereFace2, require_count, sphereface2_loss
@@ -46,13 +48,18 @@ class PartialFCSphereFace2(SphereFace2):
     Keep the head out of DistributedDataParallel and the backbone in it: the gradient that reaches
     the embeddings is multiplied by the number of ranks, which DDP's mean divides by.
 
-    **Communication.** A step exchanges, and none of it depends on the number of classes: how many
-    faces each rank brings (8 bytes a rank), embeddings and labels (gathered), the embeddings'
+    **Communication.** A step exchanges, and none of it depends on the number of classes: what ranks
+    must agree on (48 bytes a rank), embeddings and labels (gathered), the embeddings'
     gradient (reduced and scattered, in at least float32), and two scalars, the loss and the bias'
     gradient. With B faces in all, b of them on this rank, and embeddings of D elements of s bytes,
     a rank receives (B - b)(D s + D max(s, 4) + 8) bytes: 3.7 MB with 8 ranks of 128 faces and 512
     float32 elements. With several ranks the host waits for the device once a step, for the batch
     sizes, and once more where classes are sampled, for how many are in the batch.
+
+    **Agreement.** Ranks that differ in anything that must be equal (number of classes, recipe,
+    sampling, dtypes, the bias, whether gradients are on, ...), and a rank whose batch cannot be
+    taken, end the step on all ranks with the same sentence, which says what which rank has. What
+    is replaced later, as a margin schedule replaces the recipe, is compared again.
 
     **Sampling.** With ``sample_rate`` below 1, the classes of the faces in the batch always take
     part, and of the others a fresh uniform sample does. A face's loss against sampled classes is
@@ -156,10 +163,10 @@ class PartialFCSphereFace2(SphereFace2):
             labels: (b,) integers in 0..num_classes-1, or -1 for a face of no known identity.
 
         Raises:
-            TypeError: embeddings not floating point, labels not integers.
-            ValueError: a shape or device that does not fit, or, on every rank at once, a label.
+            TypeError, ValueError: what is wrong with a rank's batch, or differs between ranks; on
+                every rank at once.
+            RuntimeError: torch.distributed was initialised after the head was built.
         """
-        check_inputs(embeddings, self.weight, labels, self.bias)
         group = self.process_group
         if rank_and_world_size(group) != (self.rank, self.world_size):
             raise RuntimeError(
@@ -168,16 +175,14 @@ class PartialFCSphereFace2(SphereFace2):
                     *rank_and_world_size(group)
                 )
             )
-        if self.world_size > 1 and torch.is_grad_enabled() and not embeddings.requires_grad:
-            # The gather's backward is a collective: a rank that left it out would hang the others.
-            embeddings = embeddings.detach().requires_grad_()
-        sizes = gather_sizes(len(embeddings), embeddings.device, group)
-        x = gather(embeddings, sizes, group)
-        labels = gather(labels.long(), sizes, group)
-        # Only now, so that every rank refuses a bad batch and none waits for the others.
-        check_labels(labels, self.num_classes)
-        if self.check_finite:
-            check_finite(x)
+        if self.world_size > 1:
+            x, labels = self._gathered(embeddings, labels)
+        else:
+            check_inputs(embeddings, self.weight, labels, self.bias)
+            x, labels = embeddings, labels.long()
+            check_labels(labels, self.num_classes)
+            if self.check_finite:
+                check_finite(x)
 
         first, last = self.classes.start, self.classes.stop
         held = (labels >= first) & (labels < last)
@@ -188,6 +193,65 @@ class PartialFCSphereFace2(SphereFace2):
         else:
             share = self._loss(x, self.weight, own, bias)
         return sum_over_ranks(share, group)
+
+    def _gathered(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings and labels of all ranks, which are found to fit together first."""
+        common: dict[str, Any] | Exception
+        try:
+            check_inputs(embeddings, self.weight, labels, self.bias)
+            resolve_backend(self.backend, embeddings.device, embeddings.dtype)
+            common = self._in_common(embeddings)
+        except Exception as error:  # Told to the others before it is raised.
+            common = error
+        sizes = agree_on_batch(
+            embeddings,
+            labels,
+            self.bias,
+            common,
+            num_classes=self.num_classes,
+            check_finite=self.check_finite,
+            group=self.process_group,
+        )
+        if torch.is_grad_enabled() and not embeddings.requires_grad:
+            # The gather's backward is a collective: a rank that left it out would hang the others.
+            embeddings = embeddings.detach().requires_grad_()
+        group = self.process_group
+        return gather(embeddings, sizes, group), gather(labels.long(), sizes, group)
+
+    def _in_common(self, embeddings: Tensor) -> dict[str, Any]:
+        """What must be equal on all ranks, by name."""
+        device, sgd = embeddings.device.type, self._sgd_step()
+        return {
+            "num_classes": self.num_classes,
+            "embedding_size": self.embedding_size,
+            **dataclasses.asdict(self.recipe),
+            "sample_rate": self.sample_rate,
+            "negative_weighting": self.negative_weighting,
+            "sparse_gradient": self.sparse_gradient,
+            "learn_bias": self.bias.requires_grad,
+            "requires_grad of the class centers": self.weight.requires_grad,
+            "dtype of the class centers": self.weight.dtype,
+            "dtype of the bias": self.bias.dtype,
+            "dtype of the embeddings": embeddings.dtype,
+            "device": device,
+            "autocast": torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
+            "torch.is_grad_enabled()": torch.is_grad_enabled(),
+            "fused SGD": sgd and (sgd.lr, sgd.momentum, sgd.weight_decay),
+        }
+
+    def cosine(self, embeddings: Tensor) -> Tensor:
+        """Cosines (B, C) between embeddings (B, D) and the class centers of the only rank.
+
+        Raises:
+            ValueError: the centers are shared out over several ranks.
+        """
+        if self.world_size > 1:
+            raise ValueError(
+                "cosine and logits must have the centers of all classes, got those of "
+                f"{self.classes.start}..{self.classes.stop - 1} on rank {self.rank} of "
+                f"{self.world_size}: merge the shards with sf2 shards reshard DIR --ranks 1"
+            )
+        return super().cosine(embeddings)
 
     def _loss(
         self, x: Tensor, weight: Tensor, labels: Tensor, bias: Tensor, negative_weight: float = 1.0

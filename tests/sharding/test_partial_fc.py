@@ -1,5 +1,6 @@
 """The sharded head against the head of one process, on real ranks; sampling against none."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -9,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import sf2_plugin.distributed
 from sf2_plugin import PartialFCSphereFace2, SphereFace2, build_head
+from sf2_plugin.agreement import NUMBERS
 from sf2_plugin.distributed import classes_of_rank, gather
 
 from ..parity import relative_error
@@ -138,15 +140,135 @@ def collectives():
     return answers
 
 
-def refusals():
-    """What each rank says of a label that only the last rank brings; and that it goes on."""
-    head = double_head(11)
-    x, labels = of_rank((4, 4, 4), *global_batch((4, 4, 4), 11))
-    wrong = torch.full_like(labels, 11 if distributed.get_rank() == 1 else 0)
+def small_head(**kwargs):
+    return PartialFCSphereFace2(**{"num_classes": 11, "embedding_size": SIZE, **kwargs})
+
+
+def with_bias(head, value):
+    with torch.no_grad():
+        head.bias.fill_(value)
+    return head
+
+
+def fused(head, lr):
+    head.fuse_sgd(torch.optim.SGD(head.parameters(), lr=lr))
+    return head
+
+
+#: What the last rank's head is, where the others' is `small_head()`, and what all ranks say.
+HEADS = {
+    "classes": (lambda: small_head(num_classes=20), "num_classes", 11, 20),
+    "margin": (lambda: small_head(margin=0.1), "margin", 0.4, 0.1),
+    "gradient": (lambda: small_head(gradient="exact"), "gradient", "'detached'", "'exact'"),
+    "threshold": (
+        lambda: small_head(interclass_filtering_threshold=0.5),
+        "interclass_filtering_threshold",
+        0.0,
+        0.5,
+    ),
+    "sampling": (lambda: small_head(sample_rate=0.5), "sample_rate", 1.0, 0.5),
+    "weighting": (
+        lambda: small_head(negative_weighting="none"),
+        "negative_weighting",
+        "'unbiased'",
+        "'none'",
+    ),
+    "frozen bias": (lambda: small_head(learn_bias=False), "learn_bias", True, False),
+    "double": (
+        lambda: small_head().double(),
+        "dtype of the class centers",
+        "torch.float32",
+        "torch.float64",
+    ),
+    "bias": (lambda: with_bias(small_head(), 2.5), "bias", -3.5, 2.5),
+    "fused": (lambda: fused(small_head(), 0.5), "fused SGD", None, (0.5, 0, 0)),
+    "several": (
+        lambda: small_head(scale=30, margin=0.3),
+        "scale",
+        40.0,
+        "30.0 on rank {last}; margin must be equal on all ranks, got 0.4 on {others} and 0.3",
+    ),
+}
+
+
+def embeddings(rows=2, **kwargs):
+    return torch.randn(rows, SIZE, **kwargs)
+
+
+def labels(*values, **kwargs):
+    return torch.tensor(values or (0, 5), **kwargs)
+
+
+IN_RANGE = "labels must be -1 (no known identity) or in 0..10, got "
+COULD_NOT = "rank {last} could not take its batch: "
+#: What the last rank brings to a step, where the others bring `embeddings(), labels()`, and what
+#: all ranks say.
+BATCHES_REFUSED = {
+    "label": ((embeddings(), labels(0, 11)), IN_RANGE + "labels from 0 to 11 on rank {last}"),
+    "low label": ((embeddings(), labels(-2, 3)), IN_RANGE + "labels from -2 to 3 on rank {last}"),
+    "label's type": ((embeddings(), labels(0.0, 1.0)), COULD_NOT + "labels must be integers"),
+    "shape": ((torch.randn(2, 9), labels()), COULD_NOT + "embeddings must have shape (batch, 6)"),
+    "faces": ((embeddings(3), labels()), COULD_NOT + "labels must have shape (3,)"),
+    "device": ((embeddings(device="meta"), labels()), COULD_NOT + "embeddings must be on cpu"),
+    "meta": (
+        (embeddings(), labels(device="meta")),
+        COULD_NOT + "labels must be on cpu",
+    ),
+    "nothing": ((None, labels()), COULD_NOT + "AttributeError: "),
+    "dtype": (
+        (embeddings(dtype=torch.bfloat16), labels()),
+        "dtype of the embeddings must be equal on all ranks, got torch.float32 on {others} and "
+        "torch.bfloat16 on rank {last}",
+    ),
+    "not finite": (
+        (embeddings().index_fill(0, torch.tensor([1]), torch.nan), labels()),
+        "embeddings must be finite, got NaN or infinity in 1 of 2 rows on rank {last}",
+    ),
+}
+
+
+def said_by(step):
     try:
-        head(x, wrong)
-    except ValueError as error:
-        return str(error), head(x, labels).item()
+        step()
+    except (TypeError, ValueError, RuntimeError) as error:
+        return str(error)
+    return None
+
+
+def disagreements():
+    """What a rank says where the last one differs; and the loss of the same head afterwards."""
+    last = distributed.get_rank() == distributed.get_world_size() - 1
+    said = {}
+    for name, (differing, *_) in HEADS.items():
+        head = (
+            differing()
+            if last
+            else with_bias(small_head(), -3.5)
+            if name == "bias"
+            else small_head()
+        )
+        dtype = head.weight.dtype
+        said[name] = said_by(lambda head=head, dtype=dtype: head(embeddings(dtype=dtype), labels()))
+    head = with_bias(small_head(check_finite=True), 1.0)
+    for name, (batch, _) in BATCHES_REFUSED.items():
+        given = batch if last else (embeddings(), labels())
+        said[name] = said_by(lambda given=given: head(*given))
+    meta = dict(device="meta") if last else {}
+    elsewhere = small_head().to(**meta) if last else head
+    said["all on another device"] = said_by(lambda: elsewhere(embeddings(**meta), labels(**meta)))
+    with torch.set_grad_enabled(not last):
+        said["gradients off"] = said_by(lambda: head(embeddings(), labels()))
+    with torch.autocast("cpu", enabled=last):
+        said["autocast"] = said_by(lambda: head(embeddings(), labels()))
+    said["cosine"] = said_by(lambda: head.cosine(embeddings()))
+    said["logits"] = said_by(lambda: head.logits(embeddings()))
+    torch.manual_seed(0)
+    said["afterwards"] = head(embeddings(), labels()).item()
+    head(torch.randn(2 - 2 * last, SIZE), labels()[: 2 - 2 * last])  # An empty batch is no fault.
+    if last:
+        head.recipe = dataclasses.replace(head.recipe, margin=0.25)
+    said["schedule"] = said_by(lambda: head(embeddings(), labels()))
+    return said
 
 
 def without_gradient():
@@ -179,8 +301,10 @@ def outside_of_the_group():
 
 
 def everything(rank):
-    parts = (gradients, five_steps, sampled_draws, collectives, refusals)
+    parts = (gradients, five_steps, sampled_draws, collectives)
     parts += (without_gradient, half_precision, outside_of_the_group)
+    if distributed.get_world_size() > 1:
+        parts += (disagreements,)
     return {part.__name__: part() for part in parts}
 
 
@@ -265,7 +389,7 @@ def test_a_step_exchanges_faces_and_two_scalars_whatever_the_classes(answers, wo
         assert few == many
         assert sorted(few) == sorted(
             [
-                ("all_gather", world_size),  # How many faces each rank brings.
+                ("all_gather", world_size * NUMBERS),  # What ranks agree on.
                 ("all_gather", faces * SIZE),
                 ("all_gather", faces),
                 ("all_reduce", 1),
@@ -275,12 +399,40 @@ def test_a_step_exchanges_faces_and_two_scalars_whatever_the_classes(answers, wo
         )
 
 
-def test_every_rank_refuses_a_wrong_label_and_none_waits(answers):
-    for message, loss in answers(2, "refusals"):
-        assert "labels must be -1 (no known identity) or in 0..10, got labels from 0 to 11" in (
-            message
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_that_disagree_all_end_with_the_same_sentence(answers, world_size):
+    ranks = answers(world_size, "disagreements")
+    last, others = world_size - 1, {2: "rank 0", 3: "ranks 0 and 1"}[world_size]
+    expected = {
+        name: text.format(last=last, others=others) for name, (_, text) in BATCHES_REFUSED.items()
+    }
+    for name, (_, what, usual, other) in {
+        **HEADS,
+        "gradients off": (None, "torch.is_grad_enabled()", True, False),
+        "autocast": (None, "autocast", False, "torch.bfloat16"),
+        "schedule": (None, "margin", 0.4, 0.25),
+    }.items():
+        other = str(other).format(last=last, others=others)
+        expected[name] = (
+            f"{what} must be equal on all ranks, got {usual} on {others} and {other} on rank {last}"
         )
-        assert loss == pytest.approx(full_gradients(11)[0].item())
+    expected["all on another device"] = f"rank {last} could not take its batch: "
+    for said in ranks:
+        for name, text in expected.items():
+            assert said[name] == ranks[0][name]
+            assert said[name].startswith(text)
+
+
+def test_a_refused_step_leaves_the_next_one_as_it_is(answers):
+    first, second = (said["afterwards"] for said in answers(2, "disagreements"))
+    assert first == second
+
+
+def test_cosines_of_some_classes_are_refused(answers):
+    for rank, said in enumerate(answers(2, "disagreements")):
+        held = ("0..5", "6..10")[rank]
+        assert said["cosine"] == said["logits"]
+        assert f"must have the centers of all classes, got those of {held}" in said["cosine"]
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
