@@ -5,7 +5,7 @@ averages over ranks, while every rank's loss is that of the global batch. The gr
 back into a rank's embeddings is therefore multiplied by the number of ranks.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -107,7 +107,7 @@ def from_all_ranks(value: Any, group: ProcessGroup = None) -> list[Any]:
     return values
 
 
-def by_value(values: dict[int, Hashable]) -> list[tuple[Any, str]]:
+def by_value(values: Mapping[int, Hashable]) -> list[tuple[Any, str]]:
     """Each value that ranks have, and which ranks, in words.
 
     Example:

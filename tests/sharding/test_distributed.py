@@ -4,7 +4,7 @@ import pytest
 
 from sf2_plugin.distributed import by_value, from_all_ranks, on_all_ranks
 
-from .ranks import on_ranks
+from ..ranks import on_ranks
 
 
 class OwnError(Exception):
