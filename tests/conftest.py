@@ -11,15 +11,24 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+#: A folder with real faces in `data/lfw112`; the tests run on drawn ones without it.
 SHARED = Path(os.environ.get("SF2_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+REAL_FACES = SHARED / "data" / "lfw112"
 
 
-@pytest.fixture(scope="session")
-def shared_dir() -> Path:
-    """The folder beside the project with `data/` and `parity/`; without it the test skips."""
-    if not SHARED.is_dir():
-        pytest.skip(f"{SHARED} is absent: parity numbers and real faces are not shipped")
-    return SHARED
+@pytest.fixture(scope="session", params=["drawn", "real"])
+def face_set(request, tmp_path_factory) -> Path:
+    """A folder of `train/`, `val/`, `val_pairs.txt` and `val.bin`: drawn, and real where there."""
+    if request.param == "real":
+        if not REAL_FACES.is_dir():
+            pytest.skip(f"{REAL_FACES} is absent: real faces are not shipped")
+        return REAL_FACES
+    from sf2_plugin.data import write_synthetic_faces
+
+    folder = tmp_path_factory.mktemp("drawn") / "faces"
+    return write_synthetic_faces(
+        folder, train_identities=20, images_per_identity=4, val_identities=10, pairs_per_fold=4
+    )
 
 
 @pytest.fixture

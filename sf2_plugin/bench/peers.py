@@ -75,19 +75,19 @@ def built_peer(name: str, path: Path | None, shape: Shape, device: torch.device)
 
 
 def _opensphere(file: Path, shape: Shape) -> Head:
-    module = _load(file).SphereFace2(feat_dim=shape.size, subj_num=shape.num_classes)
+    module = load_file(file).SphereFace2(feat_dim=shape.size, subj_num=shape.num_classes)
     return Head(module, module)
 
 
 def _wespeaker(file: Path, shape: Shape) -> Head:
-    module = _load(file).SphereFace2(shape.size, shape.num_classes)
+    module = load_file(file).SphereFace2(shape.size, shape.num_classes)
     return Head(module, lambda x, labels: module(x, labels)[1])
 
 
 def _arcface_torch(file: Path, shape: Shape, fp16: bool = False) -> Head:
-    cosface = _load(file.with_name("losses.py")).CombinedMarginLoss(64, 1, 0, 0.4)
+    cosface = load_file(file.with_name("losses.py")).CombinedMarginLoss(64, 1, 0, 0.4)
     num_classes, size, sample_rate = shape
-    module = _load(file).PartialFC_V2(cosface, size, num_classes, sample_rate, fp16)
+    module = load_file(file).PartialFC_V2(cosface, size, num_classes, sample_rate, fp16)
 
     def loss(x: Tensor, labels: Tensor) -> Tensor:
         if x.is_cuda:
@@ -158,7 +158,7 @@ def _import(name: str) -> ModuleType:
 _serial = itertools.count()
 
 
-def _load(file: Path) -> Any:
+def load_file(file: Path) -> Any:
     """A module from its file, beside whose neighbours it finds its relative imports."""
     package = ModuleType(f"_sf2_peer_{next(_serial)}")
     package.__path__ = [str(file.parent)]

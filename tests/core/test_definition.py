@@ -13,8 +13,8 @@ from ..parity import HEAD_CASES, load_head_case, relative_error
 
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 @pytest.mark.parametrize("name", HEAD_CASES)
-def test_answers_what_other_implementations_answer(shared_dir, name, backend):
-    case = load_head_case(shared_dir, name)
+def test_answers_what_other_implementations_answer(name, backend):
+    case = load_head_case(name)
     loss = sphereface2_loss(
         case.embeddings, case.weight, case.labels, case.bias, case.recipe, backend=backend
     )

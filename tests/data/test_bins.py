@@ -75,8 +75,8 @@ def test_python_2_numpy_pickle(tmp_path):
     check(read(tmp_path, content))
 
 
-def test_real_file(shared_dir):
-    path = shared_dir / "data" / "lfw112" / "val.bin"
+def test_pairs_of_faces(face_set):
+    path = face_set / "val.bin"
     images, issame = read_pair_bin(path)
     expected = pickle.loads(path.read_bytes())
     assert images == expected[0]

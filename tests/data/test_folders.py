@@ -21,9 +21,9 @@ def test_people_and_images_are_sorted(tmp_path):
     assert [label for _, label in found.samples] == [0, 0, 1, 1, 2]
 
 
-def test_labels_are_those_of_torchvision(shared_dir):
+def test_labels_are_those_of_torchvision(face_set):
     datasets = pytest.importorskip("torchvision.datasets")
-    folder = shared_dir / "data" / "lfw112" / "train"
+    folder = face_set / "train"
     theirs, ours = datasets.ImageFolder(folder), read_face_folder(folder)
     assert [(str(path), label) for path, label in ours.samples] == theirs.samples
     assert ours.class_names == theirs.classes

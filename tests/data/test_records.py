@@ -112,13 +112,13 @@ def test_images_are_decoded(tmp_path):
         FaceRecords(tmp_path)[0]
 
 
-def test_an_image_folder_of_real_faces(shared_dir, tmp_path):
-    folder = shared_dir / "data" / "lfw112" / "train"
+def test_an_image_folder(face_set, tmp_path):
+    folder = face_set / "train"
     samples = read_face_folder(folder).samples
     assert write_records(folder, tmp_path) == len(samples)
     faces = FaceRecords(tmp_path)
     assert len(faces) == len(samples)
-    for i in (0, 1, 1000, len(samples) - 1):
+    for i in (0, 1, len(samples) // 2, len(samples) - 1):
         assert faces.encoded(i) == (samples[i][0].read_bytes(), samples[i][1])
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +11,8 @@ from hypothesis import strategies as st
 from sf2_plugin.evaluation import pool_templates, roc_curve, verify_templates
 from sf2_plugin.evaluation import templates as module
 from sf2_plugin.evaluation.templates import _nearest_tar_at_far, score_pairs
+
+from ..parity import load_case
 
 
 def made_up_images(images: int = 300, templates: int = 40, seed: int = 0):
@@ -32,9 +33,8 @@ def pooled_by_loops(features, templates, medias) -> tuple[np.ndarray, np.ndarray
     return np.array(pooled), ids
 
 
-def test_answers_are_arcface_torchs(shared_dir: Path):
-    with np.load(shared_dir / "parity" / "eval.npz") as archive:
-        case = {k.split("/")[1]: archive[k] for k in archive if k.startswith("ijb_0/")}
+def test_answers_are_arcface_torchs():
+    case = load_case("eval.npz", "ijb_0")
     report = verify_templates(
         *(case[name] for name in ("features", "templates", "medias", "p1", "p2", "label")),
         far_targets=case["far_targets"],

@@ -36,7 +36,7 @@ from sf2_plugin.data import (
 )
 from sf2_plugin.shards import read_shards
 
-from ..conftest import SHARED
+from ..conftest import REAL_FACES
 from ..ranks import on_ranks
 
 pytestmark = pytest.mark.timeout(1800)
@@ -78,8 +78,8 @@ def host(request, tmp_path_factory):
 def faces(tmp_path_factory):
     """24 faces of six people in an image folder, and pairs of others in its `val.bin`."""
     out = tmp_path_factory.mktemp("faces")
-    if (SHARED / "data" / "lfw112").is_dir():
-        lfw = SHARED / "data" / "lfw112"
+    if REAL_FACES.is_dir():
+        lfw = REAL_FACES
         people = [p for p in sorted((lfw / "train").iterdir()) if len(list(p.iterdir())) >= 4]
         for person in people[:6]:
             (out / person.name).mkdir()

@@ -20,7 +20,7 @@ from sf2_plugin.shards import (
     write_shards,
 )
 
-from ..parity import relative_error
+from ..parity import CHECKPOINT, relative_error
 from ..ranks import on_ranks
 
 SIZE = 6
@@ -33,17 +33,16 @@ def same_files(folder, other):
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 13])
-def test_arcface_torch_shards_there_and_back_byte_for_byte(shared_dir, tmp_path, world_size):
-    source = shared_dir / "parity" / "arcface_torch_world2"
+def test_arcface_torch_shards_there_and_back_byte_for_byte(tmp_path, world_size):
     there, back = tmp_path / "there", tmp_path / "back"
-    write_shards(reshard(read_shards(source), world_size), there)
+    write_shards(reshard(read_shards(CHECKPOINT), world_size), there)
     write_shards(reshard(read_shards(there), 2), back)
     assert len(list(there.iterdir())) == world_size
-    assert same_files(source, back)
+    assert same_files(CHECKPOINT, back)
 
 
-def test_arcface_torch_shards_hold_the_same_rows(shared_dir):
-    shards = read_shards(shared_dir / "parity" / "arcface_torch_world2")
+def test_arcface_torch_shards_hold_the_same_rows():
+    shards = read_shards(CHECKPOINT)
     whole = next(reshard(shards, 1))
     first, second = shards.checkpoints
     weight = torch.cat([rank["state_dict_softmax_fc"]["weight"] for rank in (first, second)])

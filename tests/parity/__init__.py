@@ -1,4 +1,4 @@
-"""Cases of `heads.npz`: fixed inputs and what the authors' and wespeaker's code answered."""
+"""What other projects' code answers on fixed inputs: `tests/data/parity`, made by `record.py`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,16 @@ from torch import Tensor
 from sf2_plugin import Recipe
 from sf2_plugin.definition import unit
 
+FOLDER = Path(__file__).parents[1] / "data" / "parity"
+CHECKPOINT = FOLDER / "arcface_torch_world2"
+
 HEAD_CASES = [f"opensphere_{k}" for k in range(7)] + [f"wespeaker_{k}" for k in range(5)]
+
+
+def load_case(file: str, name: str) -> dict[str, np.ndarray]:
+    """The arrays of the case `name` in `FOLDER/file`, inputs and answers."""
+    with np.load(FOLDER / file) as archive:
+        return {k.split("/")[1]: archive[k] for k in archive if k.startswith(name + "/")}
 
 
 @dataclass
@@ -23,9 +32,8 @@ class HeadCase:
     expected: dict[str, Tensor]
 
 
-def load_head_case(shared_dir: Path, name: str) -> HeadCase:
-    with np.load(shared_dir / "parity" / "heads.npz") as archive:
-        values = {k.split("/")[1]: archive[k] for k in archive if k.startswith(name + "/")}
+def load_head_case(name: str) -> HeadCase:
+    values = load_case("heads.npz", name)
     authors = name.startswith("opensphere")
     margin_type = str(values["margin_type"])
     recipe = Recipe.from_preset(
