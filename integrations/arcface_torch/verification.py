@@ -94,12 +94,12 @@ class CallBackVerification:
         assert report.grid_accuracy is not None
         accuracy, deviation = float(report.grid_accuracy.mean()), float(report.grid_accuracy.std())
         self.highest[place] = max(self.highest[place], accuracy)
-        rates = {
-            f"TAR@FAR={target:g}": rate.tar
-            for target, rate in report.tar_at_far.items()
-            if rate is not None
+        figures = {
+            figure.label: figure.value
+            for figure in report.logged()
+            if not figure.name.startswith(("accuracy_", "grid_"))
         }
-        figures = {"EER": report.eer, **rates, "Accuracy-Exact": report.accuracy_mean}
+        figures["Accuracy-Exact"] = report.accuracy_mean
         for line in (
             f"XNorm: {norm:f}",
             f"Accuracy-Flip: {accuracy:1.5f}+-{deviation:1.5f}",

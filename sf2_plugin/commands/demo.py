@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import re
 import sys
 import time
 import warnings
@@ -62,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     print(f"\nTrained in {seconds:.0f} s; checkpoints and TensorBoard logs: {runner.work_dir}")
     print(f"Verification of {len(after.issame)} pairs of people never seen in training:\n")
-    print(_table(before.as_dict(), after.as_dict()))
+    print(_table(before, after))
     print(f"\nROC curve: {plots['roc']}\nScore histogram: {plots['scores']}")
 
 
@@ -152,10 +151,12 @@ def _progress_hook() -> Any:
     return Progress()
 
 
-def _table(before: dict[str, Any], after: dict[str, Any]) -> str:
+def _table(before: PairReport, after: PairReport) -> str:
     rows = [("", "before", "after")]
-    rates = [name for name in after if re.fullmatch(r"tar_at_far_[0-9.e-]+", name)]
-    for name in ("accuracy_mean", "accuracy_std", "eer", "auc", *rates):
-        values = ["n/a" if d[name] is None else f"{d[name]:.4f}" for d in (before, after)]
-        rows.append((name, values[0], values[1]))
-    return "\n".join(f"{name:<20}{old:>10}{new:>10}" for name, old, new in rows)
+    for old, new in zip(before.figures(), after.figures(), strict=True):
+        rows.append((new.label, old.brief(), new.brief()))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

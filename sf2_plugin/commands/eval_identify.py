@@ -1,6 +1,9 @@
 """`sf2 eval identify`: 1:N search, in folders of people or by the protocol of IJB."""
 
 import argparse
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +11,19 @@ import numpy as np
 from ..data import FaceFolder, decode_image, read_face_folder
 from ..evaluation.checks import as_targets
 from ..evaluation.identification import FPIR_TARGETS, identify
-from ..evaluation.ijb import IjbSubjects, read_ijb_galleries, read_ijb_images, read_ijb_probes
+from ..evaluation.ijb import (
+    IjbImages,
+    IjbSubjects,
+    read_ijb_galleries,
+    read_ijb_images,
+    read_ijb_probes,
+)
 from ..evaluation.templates import pool_templates, rows_of
 from ..report.results import People, SearchResult
 from ..report.sections import identification_sections
-from .ijb_options import add_ijb_options, ijb_inputs
+from .ijb_options import Pooling, add_ijb_options, read_pooling
 from .models import Model, add_model_options, read_models
-from .output import add_output_options, write_output
+from .output import add_output_options, read_output
 
 ARRAYS = ("gallery", "gallery_ids", "probes", "probe_ids")
 
@@ -45,42 +54,49 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("--gallery and --probes belong together: give both or none")
     if arguments.gallery and arguments.ijb:
         raise ValueError("--ijb brings its own galleries: leave out --gallery and --probes")
-    folders = None
-    if arguments.gallery:
+    models, output = read_models(arguments), read_output(arguments)
+    searched: Callable[[Model], tuple[dict[str, People], People]]
+    if arguments.ijb:
+        ijb = IjbSearch.read(arguments.ijb, read_pooling(arguments))
+        searched = ijb.people
+    elif arguments.gallery:
         folders = [read_face_folder(folder) for folder in (arguments.gallery, arguments.probes)]
-    models = read_models(arguments)
-    results = []
-    for model in models:
-        if arguments.ijb:
-            galleries, probes = _ijb_people(model, arguments)
-        else:
-            gallery, probes = _people(model, folders)
-            galleries = {"gallery": gallery}
-        for name, gallery in galleries.items():
-            report = identify(
-                gallery.embeddings, gallery.ids, probes.embeddings, probes.ids, targets
-            )
-            results.append(SearchResult(model.name, name, gallery, probes, report))
+        searched = functools.partial(_folder_people, folders=folders)
+    else:
+        searched = _saved_people
+    results = [result for model in models for result in search(model, *searched(model), targets)]
     results.sort(key=lambda result: result.gallery_name)
-    figures = [{"model": r.model, "gallery": r.gallery_name, **r.report.as_dict()} for r in results]
-    write_output(
-        arguments,
+    output.write(
         f"Identification: {', '.join(model.name for model in models)}",
-        {"results": figures},
-        "\n\n".join(f"{r.model} on {r.gallery_name}\n{r.report}" for r in results),
+        {"results": [result.as_dict() for result in results]},
+        "\n\n".join(result.text() for result in results),
         lambda: identification_sections(results),
     )
 
 
-def _people(model: Model, folders: list[FaceFolder] | None) -> tuple[People, People]:
-    """The gallery and the probes of saved arrays, or of two folders."""
-    if model.is_saved:
-        gallery, gallery_ids, probes, probe_ids = (model.array(name) for name in ARRAYS)
-        return People(gallery, gallery_ids), People(probes, probe_ids)
-    if folders is None:
+def search(
+    model: Model, galleries: dict[str, People], probes: People, targets: tuple[float, ...]
+) -> list[SearchResult]:
+    """The probes in each of the galleries."""
+    results = []
+    for name, gallery in galleries.items():
+        report = identify(gallery.embeddings, gallery.ids, probes.embeddings, probes.ids, targets)
+        results.append(SearchResult(model.name, name, gallery, probes, report))
+    return results
+
+
+def _saved_people(model: Model) -> tuple[dict[str, People], People]:
+    if not model.is_saved:
         raise ValueError("--gallery and --probes, or --ijb: a backbone needs images to embed")
-    first, second = (_embed(model, folder) for folder in folders)
-    return first, second
+    gallery, gallery_ids, probes, probe_ids = (model.array(name) for name in ARRAYS)
+    return {"gallery": People(gallery, gallery_ids)}, People(probes, probe_ids)
+
+
+def _folder_people(model: Model, folders: list[FaceFolder]) -> tuple[dict[str, People], People]:
+    if model.is_saved:
+        return _saved_people(model)
+    gallery, probes = (_embed(model, folder) for folder in folders)
+    return {"gallery": gallery}, probes
 
 
 def _embed(model: Model, folder: FaceFolder) -> People:
@@ -89,20 +105,29 @@ def _embed(model: Model, folder: FaceFolder) -> People:
     return People(model.embed(paths), ids, lambda row: decode_image(paths[row]))
 
 
-def _ijb_people(model: Model, arguments: argparse.Namespace) -> tuple[dict[str, People], People]:
-    """Both galleries of IJB by name, and its probes."""
-    images = read_ijb_images(arguments.ijb)
-    features, ids = pool_templates(**ijb_inputs(model, images, arguments))
+@dataclass(frozen=True)
+class IjbSearch:
+    """The 1:N protocol of IJB: both galleries by name, and the probes."""
 
-    def people(of: IjbSubjects, name: str) -> People:
-        rows = rows_of(of.templates, ids, name)
-        face = (lambda row: images.face(int(of.templates[row]))) if images.on_disk else None
-        return People(features[rows], of.subjects, face)
+    images: IjbImages
+    galleries: dict[str, IjbSubjects]
+    probes: IjbSubjects
+    pooling: Pooling
 
-    galleries = {
-        name: people(gallery, name)
-        for name, gallery in zip(
-            ("gallery 1", "gallery 2"), read_ijb_galleries(arguments.ijb), strict=True
-        )
-    }
-    return galleries, people(read_ijb_probes(arguments.ijb), "the probes")
+    @classmethod
+    def read(cls, folder: Path, pooling: Pooling) -> "IjbSearch":
+        first, second = read_ijb_galleries(folder)
+        galleries = {"gallery 1": first, "gallery 2": second}
+        return cls(read_ijb_images(folder), galleries, read_ijb_probes(folder), pooling)
+
+    def people(self, model: Model) -> tuple[dict[str, People], People]:
+        features, ids = pool_templates(**self.pooling.inputs(model, self.images))
+
+        def people(of: IjbSubjects, name: str) -> People:
+            rows = rows_of(of.templates, ids, name)
+            on_disk = self.images.on_disk
+            face = (lambda row: self.images.face(int(of.templates[row]))) if on_disk else None
+            return People(features[rows], of.subjects, face)
+
+        galleries = {name: people(gallery, name) for name, gallery in self.galleries.items()}
+        return galleries, people(self.probes, "the probes")

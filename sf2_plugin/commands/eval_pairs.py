@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,18 @@ from numpy.typing import NDArray
 
 from ..data import PairSet, read_pairs
 from ..evaluation import Calibration, calibration_path, evaluate_calibration
-from ..evaluation.checks import as_embeddings
+from ..evaluation.checks import as_embeddings, as_targets
 from ..evaluation.pairs import (
     FAR_TARGETS,
-    best_common_threshold,
     check_pairs,
     pair_cosines,
     verify_pairs,
 )
 from ..options import count
-from ..report.results import PairResult
+from ..report.results import CommonResult, PairResult
 from ..report.sections import pair_sections
 from .models import Model, add_model_options, read_models
-from .output import add_output_options, write_output
+from .output import add_output_options, read_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,34 +65,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
+@dataclass(frozen=True)
+class Refit:
+    """How calibration is judged and refitted.
+
+    Attributes:
+        head: the scale, t and bias that were given; None takes the model's own.
+        development: pairs of other people to refit on; None takes the first half of the folds.
+        save: store the refit beside the model.
+    """
+
+    head: Calibration | None
+    development: PairSet | None
+    save: bool
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How pairs are verified."""
+
+    folds: int
+    targets: tuple[float, ...]
+    refit: Refit | None = None
+
+
 def run(arguments: argparse.Namespace) -> None:
-    _check(arguments)
+    head = _check(arguments)
+    targets = as_targets(arguments.far or FAR_TARGETS, "--far")
     sets = [read_pairs(path, root=arguments.image_root) for path in arguments.pairs]
     for pair_set in sets:
-        check_pairs(pair_set.name, pair_set.issame, arguments.folds, arguments.far or FAR_TARGETS)
-    development = None
-    if arguments.development:
-        development = read_pairs(arguments.development, root=arguments.image_root)
-    models = read_models(arguments)
-    results = [
-        result for model in models for result in _evaluate(model, sets, development, arguments)
-    ]
+        check_pairs(pair_set.name, pair_set.issame, arguments.folds, targets)
+    refit = None
+    if arguments.calibration:
+        development = arguments.development
+        if development is not None:
+            development = read_pairs(development, root=arguments.image_root)
+        refit = Refit(head, development, arguments.save)
+    protocol = Protocol(arguments.folds, targets, refit)
+    models, output = read_models(arguments), read_output(arguments)
+    results = [result for model in models for result in verify_model(model, sets, protocol)]
+    common = [CommonResult.of(model.name, results) for model in models if len(sets) > 1]
     figures: dict[str, Any] = {"results": [result.as_dict() for result in results]}
-    texts = [result.text() for result in results]
-    common = {model.name: _common(model.name, results) for model in models if len(sets) > 1}
     if common:
-        figures["common_threshold"] = common
-        texts += [_common_text(name, figure) for name, figure in common.items()]
-    write_output(
-        arguments,
+        figures["common_threshold"] = {result.model: result.as_dict() for result in common}
+    output.write(
         f"Verification of pairs: {', '.join(model.name for model in models)}",
         figures,
-        "\n\n".join(texts),
+        "\n\n".join([result.text() for result in results] + [result.text() for result in common]),
         lambda: pair_sections(results, common),
     )
 
 
-def _check(arguments: argparse.Namespace) -> None:
+def _check(arguments: argparse.Namespace) -> Calibration | None:
+    """Refuse options that contradict each other; the calibration that they give, if they do."""
     given = [getattr(arguments, name) is not None for name in ("scale", "t", "bias")]
     if any(given) and not all(given):
         raise ValueError("--scale, --t and --bias belong together: give all three or none")
@@ -103,35 +128,34 @@ def _check(arguments: argparse.Namespace) -> None:
     names = [path.stem for path in arguments.pairs]
     if len(set(names)) < len(names):
         raise ValueError(f"two pair sets have one name: {', '.join(sorted(names))}")
+    return Calibration(arguments.scale, arguments.t, arguments.bias) if all(given) else None
 
 
-def _evaluate(
-    model: Model,
-    sets: list[PairSet],
-    development: PairSet | None,
-    arguments: argparse.Namespace,
-) -> list[PairResult]:
+def verify_model(model: Model, sets: list[PairSet], protocol: Protocol) -> list[PairResult]:
     """The model on every set, or on the pairs that its saved embeddings come with."""
+    refit = protocol.refit
     if not (sets or model.is_saved):
         raise ValueError("--pairs is wanted: a backbone needs images to embed")
-    if development is not None and model.is_saved:
+    if refit and refit.development is not None and model.is_saved:
         raise ValueError("--development needs a backbone: saved embeddings are of one set")
-    known = _known_calibrations(model, arguments) if arguments.calibration else {}
-    results = [_verify(model, pair_set, arguments) for pair_set in sets]
-    results = results or [_verify(model, None, arguments)]
-    if known:
-        _calibrate(model, results, known, development, arguments)
+    known = _known_calibrations(model, refit.head) if refit else {}
+    results = [_verify(model, pair_set, protocol) for pair_set in sets]
+    results = results or [_verify(model, None, protocol)]
+    if refit:
+        after = _calibrate(model, results, known, refit.development, protocol.folds)
+        if refit.save:
+            after.save(calibration_path(model.path))
     return results
 
 
-def _verify(model: Model, pair_set: PairSet | None, arguments: argparse.Namespace) -> PairResult:
+def _verify(model: Model, pair_set: PairSet | None, protocol: Protocol) -> PairResult:
     name, issame = (
         (pair_set.name, pair_set.issame)
         if pair_set is not None
         else (model.path.stem, model.array("issame"))
     )
-    targets = arguments.far or FAR_TARGETS
-    report = verify_pairs(_embeddings(model, pair_set), issame, arguments.folds, targets)
+    embeddings = _embeddings(model, pair_set)
+    report = verify_pairs(embeddings, issame, protocol.folds, protocol.targets)
     return PairResult(model.name, name, report, pair_set)
 
 
@@ -149,13 +173,11 @@ def _embeddings(model: Model, pair_set: PairSet | None) -> NDArray:
     return model.embed([pair_set.images[i] for i in first])[inverse]
 
 
-def _known_calibrations(model: Model, arguments: argparse.Namespace) -> dict[str, Calibration]:
+def _known_calibrations(model: Model, given: Calibration | None) -> dict[str, Calibration]:
     """The head's own, or the one given, as `before`; one that lies beside the model as `stored`."""
     stored = calibration_path(model.path)
-    before = None
-    if arguments.scale is not None:
-        before = Calibration(arguments.scale, arguments.t, arguments.bias)
-    elif not model.is_saved:
+    before = given
+    if before is None and not model.is_saved:
         before = model.backbone.calibration
     known = {"before": before} if before else {}
     if stored.is_file():
@@ -173,8 +195,9 @@ def _calibrate(
     results: list[PairResult],
     known: dict[str, Calibration],
     development: PairSet | None,
-    arguments: argparse.Namespace,
-) -> None:
+    folds: int,
+) -> Calibration:
+    """Judge what is known and a refit of it, result by result; the last refit."""
     first = next(iter(known.values()))
     if development is not None:
         cosines = pair_cosines(as_embeddings(_embeddings(model, development)))
@@ -184,36 +207,15 @@ def _calibrate(
         if development is not None:
             result.calibration_pairs = f"on all pairs, refit on {development.name}"
         else:
-            folds = np.array_split(np.arange(len(scores)), arguments.folds)
-            fitted = folds[arguments.folds // 2][0]
+            fitted = np.array_split(np.arange(len(scores)), folds)[folds // 2][0]
             after = first.refit(scores[:fitted], issame[:fitted])
             scores, issame = scores[fitted:], issame[fitted:]
             result.calibration_pairs = (
-                f"on the last {math.ceil(arguments.folds / 2)} of {arguments.folds} folds, refit "
+                f"on the last {math.ceil(folds / 2)} of {folds} folds, refit "
                 "on the others, whose people may be the same"
             )
         result.calibrations = {
             name: evaluate_calibration(calibration, scores, issame)
             for name, calibration in {**known, "after": after}.items()
         }
-    if arguments.save:
-        after.save(calibration_path(model.path))
-
-
-def _common(model: str, results: list[PairResult]) -> dict[str, Any]:
-    mine = [result for result in results if result.model == model]
-    common = best_common_threshold([result.report for result in mine])
-    names = [result.set_name for result in mine]
-    return {
-        "threshold": common.threshold,
-        "accuracy": dict(zip(names, common.accuracy.tolist(), strict=True)),
-        "own_accuracy": dict(zip(names, common.own_accuracy.tolist(), strict=True)),
-    }
-
-
-def _common_text(model: str, common: dict[str, Any]) -> str:
-    lines = [f"{model}, one threshold for all sets: {common['threshold']:.4f}"]
-    for name, accuracy in common["accuracy"].items():
-        own = common["own_accuracy"][name]
-        lines.append(f"{name}  accuracy {accuracy:.5f} ({own:.5f} by its own best threshold)")
-    return "\n".join(lines)
+    return after

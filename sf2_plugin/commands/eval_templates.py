@@ -7,9 +7,9 @@ from ..evaluation.ijb import IjbImages, IjbPairs, read_ijb_images, read_ijb_pair
 from ..evaluation.templates import FAR_TARGETS, TemplateReport, verify_templates
 from ..report.results import TemplateResult
 from ..report.sections import template_sections
-from .ijb_options import add_ijb_options, ijb_inputs
+from .ijb_options import Pooling, add_ijb_options, read_pooling
 from .models import Model, add_model_options, read_models
-from .output import add_output_options, write_output
+from .output import add_output_options, read_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,34 +28,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     targets = as_targets(arguments.far or FAR_TARGETS, "--far")
-    models = read_models(arguments)
+    models, output = read_models(arguments), read_output(arguments)
     images = read_ijb_images(arguments.ijb) if arguments.ijb else None
     pairs = read_ijb_pairs(arguments.ijb) if arguments.ijb else None
+    pooling = read_pooling(arguments)
     results = [
         TemplateResult(
-            model.name, _evaluate(model, images, pairs, targets, arguments), images, pairs
+            model.name, verify_model(model, images, pairs, pooling, targets), images, pairs
         )
         for model in models
     ]
-    write_output(
-        arguments,
+    output.write(
         f"Verification of templates: {', '.join(model.name for model in models)}",
-        {"results": [{"model": result.model, **result.report.as_dict()} for result in results]},
-        "\n\n".join(f"{result.model}\n{result.report}" for result in results),
+        {"results": [result.as_dict() for result in results]},
+        "\n\n".join(result.text() for result in results),
         lambda: template_sections(results),
     )
 
 
-def _evaluate(
+def verify_model(
     model: Model,
     images: IjbImages | None,
     pairs: IjbPairs | None,
+    pooling: Pooling,
     targets: tuple[float, ...],
-    arguments: argparse.Namespace,
 ) -> TemplateReport:
-    options = ijb_inputs(model, images, arguments)
+    """The model on the set on disk, or on the pairs that its saved embeddings come with."""
+    inputs = pooling.inputs(model, images)
     if pairs is not None:
-        options |= dict(p1=pairs.p1, p2=pairs.p2, labels=pairs.labels)
+        inputs |= dict(p1=pairs.p1, p2=pairs.p2, labels=pairs.labels)
     else:
-        options |= {name: model.array(name) for name in ("p1", "p2", "labels")}
-    return verify_templates(**options, far_targets=targets)
+        inputs |= {name: model.array(name) for name in ("p1", "p2", "labels")}
+    return verify_templates(**inputs, far_targets=targets)

@@ -1,6 +1,7 @@
 """What both commands on IJB take: the set, and how the images of a template weigh."""
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,32 @@ def add_ijb_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def ijb_inputs(
-    model: Model, images: IjbImages | None, arguments: argparse.Namespace
-) -> dict[str, Any]:
-    """What `pool_templates` takes: from the set on disk, else from the model's saved arrays."""
-    if images is None and not model.is_saved:
-        raise ValueError("--ijb is wanted: a backbone needs images to embed")
-    if images is None:
-        inputs = {name: model.array(name) for name in ("templates", "medias")}
-    else:
-        inputs = dict(templates=images.templates, medias=images.medias)
-    if model.is_saved:
-        inputs["features"] = model.array("embeddings")
-    else:
-        assert images is not None
-        inputs["features"] = model.embed(images.paths, images.landmarks)
-    if arguments.detector_scores:
-        inputs["detector_scores"] = (
-            model.array("detector_scores") if images is None else images.detector_scores
-        )
-    return {**inputs, "norm_weighting": not arguments.no_norm_weighting}
+@dataclass(frozen=True)
+class Pooling:
+    """How the images of a template weigh."""
+
+    norm_weighting: bool = True
+    detector_scores: bool = False
+
+    def inputs(self, model: Model, images: IjbImages | None) -> dict[str, Any]:
+        """What `pool_templates` takes: from the set on disk, else from the saved arrays."""
+        if images is None and not model.is_saved:
+            raise ValueError("--ijb is wanted: a backbone needs images to embed")
+        if images is None:
+            inputs = {name: model.array(name) for name in ("templates", "medias")}
+        else:
+            inputs = dict(templates=images.templates, medias=images.medias)
+        if model.is_saved:
+            inputs["features"] = model.array("embeddings")
+        else:
+            assert images is not None
+            inputs["features"] = model.embed(images.paths, images.landmarks)
+        if self.detector_scores:
+            inputs["detector_scores"] = (
+                model.array("detector_scores") if images is None else images.detector_scores
+            )
+        return {**inputs, "norm_weighting": self.norm_weighting}
+
+
+def read_pooling(arguments: argparse.Namespace) -> Pooling:
+    return Pooling(not arguments.no_norm_weighting, arguments.detector_scores)

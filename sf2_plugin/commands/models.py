@@ -44,22 +44,35 @@ def add_model_options(parser: argparse.ArgumentParser, saved: str) -> None:
 
 
 @dataclass(frozen=True)
+class Embedding:
+    """How images become embeddings, whatever the model."""
+
+    batch_size: int = BATCH_SIZE
+    flip_test: bool = True
+    cache: Path | None = None
+    """Folder of cached parts; None caches nothing."""
+
+
+@dataclass(frozen=True)
 class Model:
-    """A named model, and the options its embeddings are made with."""
+    """A named model: a backbone's file, or embeddings saved before.
+
+    Attributes:
+        name: what reports call it.
+        network: for a backbone of arcface_torch, its name there.
+        arcface_torch: for the same, the host's folder.
+        embedding: how its embeddings are made.
+    """
 
     name: str
     path: Path
-    options: argparse.Namespace
+    network: str | None = None
+    arcface_torch: Path | None = None
+    embedding: Embedding = Embedding()
 
     @property
     def is_saved(self) -> bool:
         return self.path.suffix in SAVED
-
-    @property
-    def network(self) -> str | None:
-        """In arcface_torch: its own where --network names the model, else that of all."""
-        networks = dict(text.rpartition("=")[::2] for text in self.options.network)
-        return networks.get(self.name, networks.get(""))
 
     @functools.cached_property
     def arrays(self) -> dict[str, NDArray]:
@@ -86,11 +99,7 @@ class Model:
     def backbone(self) -> Backbone:
         # Hosts warn of what they can do without, such as compiled operators.
         warnings.filterwarnings("ignore", module=r"(mmcv|mmengine|mmpretrain|torch)\b.*")
-        return open_backbone(
-            self.path,
-            network=self.network,
-            arcface_torch=self.options.arcface_torch,
-        )
+        return open_backbone(self.path, network=self.network, arcface_torch=self.arcface_torch)
 
     @functools.cached_property
     def _digest(self) -> str:
@@ -104,23 +113,30 @@ class Model:
             self.backbone,
             images,
             landmarks=landmarks,
-            flip_test=not self.options.no_flip,
-            batch_size=self.options.batch_size,
-            cache=None if self.options.no_cache else self.options.cache,
+            flip_test=self.embedding.flip_test,
+            batch_size=self.embedding.batch_size,
+            cache=self.embedding.cache,
             model_digest=self._digest,
             progress=progress_bar(f"{self.name}: embedding"),
         )
 
 
-def read_models(options: argparse.Namespace) -> list[Model]:
-    """The models of `options.models`; one without a name takes its file's.
+def read_models(arguments: argparse.Namespace) -> list[Model]:
+    """The models that the arguments name; one without a name takes its file's.
 
     Raises:
         ValueError: a name twice.
         FileNotFoundError: a file that does not exist.
     """
+    embedding = Embedding(
+        arguments.batch_size,
+        not arguments.no_flip,
+        None if arguments.no_cache else arguments.cache,
+    )
+    # Of one model where --network names it, else of all.
+    networks = dict(text.rpartition("=")[::2] for text in arguments.network)
     models: list[Model] = []
-    for text in options.models:
+    for text in arguments.models:
         name, equals, path = text.rpartition("=")
         if not equals or not name or Path(text).is_file():
             name, path = Path(text).stem, text
@@ -128,5 +144,6 @@ def read_models(options: argparse.Namespace) -> list[Model]:
             raise FileNotFoundError(f"there is no model {path}")
         if any(model.name == name for model in models):
             raise ValueError(f"two models are called {name!r}: name them, as NAME=MODEL")
-        models.append(Model(name, Path(path), options))
+        network = networks.get(name, networks.get(""))
+        models.append(Model(name, Path(path), network, arguments.arcface_torch, embedding))
     return models

@@ -3,10 +3,32 @@
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..report.page import Section, write_page
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is wanted: figures as JSON instead of a table, and a page, or None."""
+
+    json: bool = False
+    html: Path | None = None
+
+    def write(
+        self,
+        title: str,
+        figures: Mapping[str, Any],
+        text: str,
+        sections: Callable[[], Sequence[Section]],
+    ) -> None:
+        """Print `figures` or `text`; write `sections`, made for this alone, to the page."""
+        # In this order: a page that cannot be drawn costs nobody the figures.
+        print(json.dumps(figures, indent=2) if self.json else text, flush=True)
+        if self.html:
+            write_page(self.html, title, sections())
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -17,23 +39,13 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def read_output(arguments: argparse.Namespace) -> Output:
+    return Output(arguments.json, arguments.html)
+
+
 def _page_path(text: str) -> Path:
     """Argument type: refused before the work, not after it."""
     path = Path(text)
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
     return path
-
-
-def write_output(
-    options: argparse.Namespace,
-    title: str,
-    figures: Mapping[str, Any],
-    text: str,
-    sections: Callable[[], Sequence[Section]],
-) -> None:
-    """Print `figures` or `text`; write `sections`, which are made for this alone, to the page."""
-    # In this order: a page that cannot be drawn costs nobody the figures.
-    print(json.dumps(figures, indent=2) if options.json else text, flush=True)
-    if options.html:
-        write_page(options.html, title, sections())

@@ -28,8 +28,8 @@ from numpy.typing import ArrayLike
 
 from ..atomic import atomic_file
 from .checks import Floats, Ids, as_issame, as_scores, as_targets
+from .figures import Figure, Report
 from .roc import Roc, roc_curve
-from .text import Figures, text_table
 
 
 def g(cosines: Floats, t: float) -> Floats:
@@ -138,7 +138,7 @@ def calibration_path(model: str | os.PathLike[str]) -> Path:
 
 
 @dataclass(frozen=True, eq=False)
-class CalibrationReport:
+class CalibrationReport(Report):
     """What `evaluate_calibration` answers; the module says what the figures mean."""
 
     calibration: Calibration
@@ -156,36 +156,22 @@ class CalibrationReport:
     counts: Ids
     """(B,) pairs in it."""
 
-    def as_dict(self) -> Figures:
-        """Plain figures by name, ready for JSON or a logger."""
-        return {
-            "scale": self.calibration.scale,
-            "t": self.calibration.t,
-            "bias": self.calibration.bias,
-            "fitted_pairs": self.calibration.fitted_pairs,
-            "prior": self.prior,
-            "ece": self.ece,
-            "cllr": self.cllr,
-            "min_cllr": self.min_cllr,
-            "dcf_prior": self.dcf_prior,
-            "dcf": self.dcf,
-            "min_dcf": self.min_dcf,
-        }
-
-    def table(self) -> str:
-        """The report as a few lines of text."""
-        fitted = self.calibration.fitted_pairs
-        return text_table(
-            [
-                ("from", f"refit on {fitted} pairs" if fitted else "the head's own scale and bias"),
-                ("scale, bias", f"{self.calibration.scale:.4f}, {self.calibration.bias:.4f}"),
-                ("ECE", f"{self.ece:.5f} (prior {self.prior:g})"),
-                ("Cllr", f"{self.cllr:.5f} (at best {self.min_cllr:.5f})"),
-                ("DCF", f"{self.dcf:.5f} (at best {self.min_dcf:.5f}, prior {self.dcf_prior:g})"),
-            ]
-        )
-
-    __str__ = table
+    def figures(self) -> list[Figure]:
+        calibration = self.calibration
+        own = "" if calibration.fitted_pairs else "(the head's own scale and bias)"
+        return [
+            Figure("scale", "scale", calibration.scale),
+            Figure("t", "t", calibration.t),
+            Figure("bias", "bias", calibration.bias),
+            Figure("fitted_pairs", "refit on pairs", calibration.fitted_pairs, note=own),
+            Figure("prior", "prior", self.prior),
+            Figure("ece", "ECE", self.ece),
+            Figure("cllr", "Cllr", self.cllr),
+            Figure("min_cllr", "Cllr at best", self.min_cllr),
+            Figure("dcf_prior", "DCF's prior", self.dcf_prior),
+            Figure("dcf", "DCF", self.dcf),
+            Figure("min_dcf", "DCF at best", self.min_dcf),
+        ]
 
 
 def evaluate_calibration(

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .checks import Floats, Ids, as_embeddings, as_ids, as_targets
+from .figures import Figure, Report, rate_figures
 from .roc import Roc, TarAtFar
-from .text import Figures, rate_figures, rate_rows, text_table
 from .vectors import CHUNK_ROWS, unit
 
 RANKS = (1, 5, 10)
@@ -26,7 +26,7 @@ FPIR_TARGETS = (0.01, 0.1)
 
 
 @dataclass(frozen=True, eq=False)
-class IdentificationReport:
+class IdentificationReport(Report):
     """What `identify` answers for M mated and U non-mated searches among L identities."""
 
     identities: int
@@ -62,31 +62,19 @@ class IdentificationReport:
             raise ValueError(f"rank must be at least 1, not {rank}")
         return float(self.cmc[rank - 1]) if rank < self.identities else None
 
-    def as_dict(self) -> Figures:
-        """Plain figures by name, ready for JSON or a logger; None for what cannot be measured."""
-        figures: Figures = {
-            "identities": self.identities,
-            "mated": len(self.ranks),
-            "nonmated": len(self.nonmate_scores),
-        }
-        for rank in RANKS:
-            figures[f"rank_{rank}"] = self.rank_accuracy(rank)
-        return figures | rate_figures("tpir_at_fpir", self.tpir_at_fpir)
-
-    def table(self) -> str:
-        """The report as a few lines of text."""
-        rows = [
-            ("gallery", f"{self.identities} identities"),
-            ("searches", f"{len(self.ranks)} mated, {len(self.nonmate_scores)} non-mated"),
+    def figures(self) -> list[Figure]:
+        return [
+            Figure("identities", "identities", self.identities),
+            Figure("mated", "mated searches", len(self.ranks)),
+            Figure("nonmated", "non-mated searches", len(self.nonmate_scores)),
+            *(_rank_figure(rank, self.rank_accuracy(rank)) for rank in RANKS),
+            *rate_figures("tpir_at_fpir", "TPIR@FPIR", self.tpir_at_fpir, "non-mated searches"),
         ]
-        for rank in RANKS:
-            share = self.rank_accuracy(rank)
-            small = "not measurable: too few identities"
-            rows.append((f"rank-{rank}", small if share is None else f"{share:.5f}"))
-        rows += rate_rows("TPIR@FPIR", self.tpir_at_fpir, "non-mated searches")
-        return text_table(rows)
 
-    __str__ = table
+
+def _rank_figure(rank: int, accuracy: float | None) -> Figure:
+    note = "too few identities" if accuracy is None else ""
+    return Figure(f"rank_{rank}", f"rank-{rank}", accuracy, note=note)
 
 
 def identify(

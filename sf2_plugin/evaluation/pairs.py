@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .checks import Bools, Floats, as_embeddings, as_issame, as_scores, as_targets
+from .figures import Figure, Report, pair_counts, rate_figures
 from .roc import Roc, TarAtFar, best_threshold, roc_curve
-from .text import Figures, rate_figures, rate_rows, text_table
 from .vectors import CHUNK_ROWS, unit
 
 FAR_TARGETS = (1e-3, 1e-2, 1e-1)
@@ -26,7 +26,7 @@ _VAL_FAR = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class PairReport:
+class PairReport(Report):
     """What `verify_pairs` and `verify_scores` answer for N pairs in F folds."""
 
     scores: Floats
@@ -73,42 +73,24 @@ class PairReport:
     def eer(self) -> float:
         return self.roc.eer
 
-    def as_dict(self) -> Figures:
-        """Plain figures by name, ready for JSON or a logger; None for what cannot be measured."""
-        figures: Figures = {
-            "pairs": len(self.scores),
-            "genuine": len(self.roc.genuine),
-            "impostor": len(self.roc.impostor),
-            "accuracy_mean": self.accuracy_mean,
-            "accuracy_std": self.accuracy_std,
-            "threshold_mean": float(self.thresholds.mean()),
-            "auc": self.auc,
-            "eer": self.eer,
-        }
-        figures |= rate_figures("tar_at_far", self.tar_at_far)
-        if self.grid_accuracy is not None:
-            figures["grid_accuracy_mean"] = float(self.grid_accuracy.mean())
-            figures["grid_accuracy_std"] = float(self.grid_accuracy.std())
-            figures["grid_val"] = self.grid_val
-        return figures
-
-    def table(self) -> str:
-        """The report as a few lines of text."""
-        genuine, impostor = len(self.roc.genuine), len(self.roc.impostor)
-        rows = [
-            ("pairs", f"{len(self.scores)} ({genuine} genuine, {impostor} impostor)"),
-            ("accuracy", f"{self.accuracy_mean:.5f} +- {self.accuracy_std:.5f}"),
-            ("threshold", f"{self.thresholds.mean():.4f} (mean over {len(self.accuracy)} folds)"),
-            ("AUC", f"{self.auc:.6f}"),
-            ("EER", f"{self.eer:.5f}"),
-            *rate_rows("TAR@FAR", self.tar_at_far, "impostor pairs"),
+    def figures(self) -> list[Figure]:
+        figures = [
+            *pair_counts(self.roc),
+            Figure("accuracy_mean", "accuracy", self.accuracy_mean),
+            Figure("accuracy_std", "accuracy std", self.accuracy_std),
+            Figure("eer", "EER", self.eer),
+            *rate_figures("tar_at_far", "TAR@FAR", self.tar_at_far, "impostor pairs"),
+            Figure("auc", "AUC", self.auc),
+            Figure("threshold_mean", "threshold", float(self.thresholds.mean())),
         ]
         if self.grid_accuracy is not None:
-            mean, std = self.grid_accuracy.mean(), self.grid_accuracy.std()
-            rows.append(("grid accuracy", f"{mean:.5f} +- {std:.5f}"))
-        return text_table(rows)
-
-    __str__ = table
+            mean, deviation = float(self.grid_accuracy.mean()), float(self.grid_accuracy.std())
+            figures += [
+                Figure("grid_accuracy_mean", "grid accuracy", mean),
+                Figure("grid_accuracy_std", "grid accuracy std", deviation),
+                Figure("grid_val", "grid TAR@FAR=0.001", self.grid_val),
+            ]
+        return figures
 
 
 def verify_pairs(

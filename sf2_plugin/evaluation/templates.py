@@ -22,8 +22,8 @@ from .checks import (
     as_scores,
     as_targets,
 )
+from .figures import Figure, Report, pair_counts, rate_figures
 from .roc import Roc, TarAtFar, accepted, roc_curve
-from .text import Figures, rate_figures, rate_rows, text_table
 from .vectors import CHUNK_ROWS, unit
 
 FAR_TARGETS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -34,7 +34,7 @@ _GATHER_COST = 24
 
 
 @dataclass(frozen=True, eq=False)
-class TemplateReport:
+class TemplateReport(Report):
     """What `verify_templates` answers for N pairs among T templates."""
 
     template_ids: Ids
@@ -61,39 +61,18 @@ class TemplateReport:
     def eer(self) -> float:
         return self.roc.eer
 
-    def as_dict(self) -> Figures:
-        """Plain figures by name, ready for JSON or a logger; None for what cannot be measured."""
-        figures: Figures = {
-            "templates": len(self.template_ids),
-            "pairs": len(self.scores),
-            "genuine": len(self.roc.genuine),
-            "impostor": len(self.roc.impostor),
-            "auc": self.auc,
-            "eer": self.eer,
-        }
-        figures |= rate_figures("tar_at_far", self.tar_at_far)
-        for target, tar in self.nearest_tar_at_far.items():
-            figures[f"nearest_tar_at_far_{target:g}"] = tar
-        return figures
-
-    def table(self) -> str:
-        """The report as a few lines of text."""
-        genuine, impostor = len(self.roc.genuine), len(self.roc.impostor)
-        return text_table(
-            [
-                ("templates", f"{len(self.template_ids)}"),
-                ("pairs", f"{len(self.scores)} ({genuine} genuine, {impostor} impostor)"),
-                ("AUC", f"{self.auc:.6f}"),
-                ("EER", f"{self.eer:.5f}"),
-                *rate_rows("TAR@FAR", self.tar_at_far, "impostor pairs"),
-                *(
-                    (f"TAR@nearest FAR={target:g}", f"{tar:.5f}")
-                    for target, tar in self.nearest_tar_at_far.items()
-                ),
-            ]
-        )
-
-    __str__ = table
+    def figures(self) -> list[Figure]:
+        return [
+            Figure("templates", "templates", len(self.template_ids)),
+            *pair_counts(self.roc),
+            Figure("auc", "AUC", self.auc),
+            Figure("eer", "EER", self.eer),
+            *rate_figures("tar_at_far", "TAR@FAR", self.tar_at_far, "impostor pairs"),
+            *(
+                Figure(f"nearest_tar_at_far_{target:g}", f"TAR@nearest FAR={target:g}", tar)
+                for target, tar in self.nearest_tar_at_far.items()
+            ),
+        ]
 
 
 def verify_templates(

@@ -1,13 +1,19 @@
 """What a model answered on a set, with what is needed to show it: names, faces, captions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 
 from ..data import PairSet
-from ..evaluation import CalibrationReport, IdentificationReport, PairReport, TemplateReport
+from ..evaluation import (
+    CalibrationReport,
+    IdentificationReport,
+    PairReport,
+    TemplateReport,
+    best_common_threshold,
+)
 from ..evaluation.checks import Pixels
 from ..evaluation.ijb import IjbImages, IjbPairs
 
@@ -63,6 +69,43 @@ class PairResult:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class CommonResult:
+    """One threshold for all sets: one model's accuracy by it, and by each set's own."""
+
+    model: str
+    threshold: float
+    accuracy: dict[str, float]
+    """By the set's name."""
+    own_accuracy: dict[str, float]
+
+    @classmethod
+    def of(cls, model: str, results: Sequence[PairResult]) -> "CommonResult":
+        mine = [result for result in results if result.model == model]
+        common = best_common_threshold([result.report for result in mine])
+        names = [result.set_name for result in mine]
+        return cls(
+            model,
+            common.threshold,
+            dict(zip(names, common.accuracy.tolist(), strict=True)),
+            dict(zip(names, common.own_accuracy.tolist(), strict=True)),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "threshold": self.threshold,
+            "accuracy": self.accuracy,
+            "own_accuracy": self.own_accuracy,
+        }
+
+    def text(self) -> str:
+        lines = [f"{self.model}, one threshold for all sets: {self.threshold:.4f}"]
+        for name, accuracy in self.accuracy.items():
+            own = self.own_accuracy[name]
+            lines.append(f"{name}  accuracy {accuracy:.5f} ({own:.5f} by its own best threshold)")
+        return "\n".join(lines)
+
+
 @dataclass
 class TemplateResult:
     """One model's answers, and the set on disk where it was given."""
@@ -84,6 +127,12 @@ class TemplateResult:
     def caption(self, pair: int) -> str:
         first, second = self._templates(pair)
         return f"templates {first} and {second}, score {self.report.scores[pair]:.3f}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"model": self.model, **self.report.as_dict()}
+
+    def text(self) -> str:
+        return f"{self.model}\n{self.report}"
 
     def _templates(self, pair: int) -> tuple[int, int]:
         assert self.pairs is not None
@@ -127,6 +176,12 @@ class SearchResult:
             f"{ids[rival]} {report.rival_scores[search]:.3f}, "
             f"right: {ids[mate]} {report.mate_scores[search]:.3f}, rank {report.ranks[search]}"
         )
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"model": self.model, "gallery": self.gallery_name, **self.report.as_dict()}
+
+    def text(self) -> str:
+        return f"{self.model} on {self.gallery_name}\n{self.report}"
 
     def _rows(self, search: int) -> tuple[int, int, int]:
         report = self.report

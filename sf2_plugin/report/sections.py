@@ -1,36 +1,30 @@
 """What the page of each protocol shows."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from ..evaluation import Roc
 from ..evaluation.checks import Bools, Floats
-from ..evaluation.text import Figures
+from ..evaluation.figures import Report
 from .drawings import draw_cmc, draw_det, draw_reliability, draw_roc, draw_scores, svg
 from .page import Section, drawings, face_rows, heading, paragraph, table
-from .results import PairResult, SearchResult, TemplateResult
+from .results import CommonResult, PairResult, SearchResult, TemplateResult
 
 HARDEST = 8
 """How many errors of a kind are shown."""
 
-_NAMES = ("AUC", "EER", "TAR", "FAR", "TPIR", "FPIR", "ECE", "Cllr", "DCF")
-_WORDS = {word.lower(): word for word in _NAMES}
 
-
-def pair_sections(
-    results: Sequence[PairResult], common: Mapping[str, Mapping[str, Any]]
-) -> list[Section]:
+def pair_sections(results: Sequence[PairResult], common: Sequence[CommonResult]) -> list[Section]:
     """A section a pair set, which compares the models, then each model's errors.
 
-    `common` holds what `sf2 eval pairs --json` calls `common_threshold`, by model; it may be empty.
+    `common` may be empty.
     """
     sections = [_common_threshold(common)] if common else []
     for name in dict.fromkeys(result.set_name for result in results):
         same_set = {result.model: result for result in results if result.set_name == name}
         thresholds = {m: float(result.report.thresholds.mean()) for m, result in same_set.items()}
-        body = figures_table({m: result.report.as_dict() for m, result in same_set.items()})
+        body = figures_table({m: result.report for m, result in same_set.items()})
         body += _curves({m: result.report.roc for m, result in same_set.items()}, thresholds)
         sections.append(Section(name, body))
         sections += [_calibration(r) for r in same_set.values() if r.calibrations]
@@ -50,7 +44,7 @@ def template_sections(results: Sequence[TemplateResult]) -> list[Section]:
     """
     rocs = {result.model: result.report.roc for result in results}
     thresholds = {model: roc.eer_threshold for model, roc in rocs.items()}
-    body = figures_table({result.model: result.report.as_dict() for result in results})
+    body = figures_table({result.model: result.report for result in results})
     sections = [Section("Templates", body + _curves(rocs, thresholds))]
     return sections + [
         _verification_errors(result.model, result, thresholds[result.model])
@@ -71,7 +65,7 @@ def identification_sections(results: Sequence[SearchResult]) -> list[Section]:
             rates = ("False positive identification rate", "True positive identification rate")
             caption = "Open set: mates found over strangers mistaken, logarithmic"
             pictures.append((caption, svg(draw_roc(rocs, *rates))))
-        body = figures_table({model: report.as_dict() for model, report in reports.items()})
+        body = figures_table(reports)
         sections.append(Section(name, body + drawings(pictures)))
         sections += [_misidentifications(result) for result in same_gallery if result.has_faces]
     return sections
@@ -88,44 +82,33 @@ def _curves(rocs: Mapping[str, Roc], thresholds: Mapping[str, float]) -> str:
     return drawings(pictures)
 
 
-def figures_table(columns: Mapping[str, Figures]) -> str:
-    """A row a figure, a column a model; an interval stands behind its figure."""
-    names = list(next(iter(columns.values())))
-    rows = []
-    for name in names:
-        if name.endswith(("_low", "_high")):
-            continue
-        row = [" ".join(_WORDS.get(word, word) for word in name.split("_"))]
-        for figures in columns.values():
-            cell = _cell(figures[name])
-            if figures.get(f"{name}_low") is not None:
-                cell += f" [{_cell(figures[f'{name}_low'])}, {_cell(figures[f'{name}_high'])}]"
-            row.append(cell)
-        rows.append(row)
+def figures_table(columns: Mapping[str, Report]) -> str:
+    """A row a figure, a column a model; a figure that a model has not got is left empty."""
+    cells = {
+        (figure.label, name): figure.brief()
+        for name, report in columns.items()
+        for figure in report.figures()
+    }
+    labels = dict.fromkeys(label for label, _ in cells)
+    rows = [[label, *(cells.get((label, name), "") for name in columns)] for label in labels]
     return table(["", *columns], rows)
 
 
-def _cell(value: float | int | None) -> str:
-    if value is None:
-        return "not measurable"
-    return str(value) if isinstance(value, int) else f"{value:.5f}"
-
-
-def _common_threshold(common: Mapping[str, Mapping[str, Any]]) -> Section:
-    rows = [["threshold", *(_cell(of["threshold"]) for of in common.values())]]
-    for name in next(iter(common.values()))["accuracy"]:
-        accuracies = [(of["accuracy"][name], of["own_accuracy"][name]) for of in common.values()]
-        rows.append([name, *(f"{_cell(one)} ({_cell(own)})" for one, own in accuracies)])
+def _common_threshold(common: Sequence[CommonResult]) -> Section:
+    rows = [["threshold", *(f"{of.threshold:.5f}" for of in common)]]
+    for name in common[0].accuracy:
+        accuracies = [f"{of.accuracy[name]:.5f} ({of.own_accuracy[name]:.5f})" for of in common]
+        rows.append([name, *accuracies])
     text = "Accuracy of each set, and in brackets by the set's own best threshold."
-    return Section("One threshold for all sets", paragraph(text) + table(["", *common], rows))
+    header = ["", *(of.model for of in common)]
+    return Section("One threshold for all sets", paragraph(text) + table(header, rows))
 
 
 def _calibration(result: PairResult) -> Section:
-    columns = {name: report.as_dict() for name, report in result.calibrations.items()}
     reliability = svg(draw_reliability(result.calibrations))
     body = [
         paragraph(f"Probabilities {result.calibration_pairs}."),
-        figures_table(columns),
+        figures_table(result.calibrations),
         drawings([("Reliability: on the diagonal, probabilities are what they say", reliability)]),
     ]
     return Section(f"{result.model} on {result.set_name}: calibration", "\n".join(body))

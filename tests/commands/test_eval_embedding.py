@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import tracemalloc
-from argparse import Namespace
+from argparse import ArgumentParser
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ pytest.importorskip("PIL", reason='needs pip install "sf2-plugin[eval]"')
 
 from sf2_plugin.backbones import file_digest, open_backbone
 from sf2_plugin.backbones.embedding import embed_images
-from sf2_plugin.commands.models import Model
+from sf2_plugin.commands.models import add_model_options, read_models
 from sf2_plugin.data import encode_jpeg
 from sf2_plugin.data.alignment import TEMPLATE, align_face
 from sf2_plugin.data.images import decode_image
@@ -281,10 +281,14 @@ def test_arcface_torch(tmp_path, arcface_torch):
 
 
 def test_models_of_arcface_torch_may_have_networks_of_their_own(tmp_path):
-    options = Namespace(network=["r50", "large=r100"])
-    networks = [Model(name, tmp_path / "model.pt", options).network for name in ("small", "large")]
-    assert networks == ["r50", "r100"]
-    assert Model("one", tmp_path / "model.onnx", Namespace(network=[])).network is None
+    (tmp_path / "model.pt").touch()
+    parser = ArgumentParser()
+    add_model_options(parser, "saved embeddings")
+    models = [f"{name}={tmp_path / 'model.pt'}" for name in ("small", "large")]
+    arguments = parser.parse_args([*models, "--network", "r50", "--network", "large=r100"])
+    assert [model.network for model in read_models(arguments)] == ["r50", "r100"]
+    (model,) = read_models(parser.parse_args(models[:1]))
+    assert model.network is None
 
 
 class Malicious:

@@ -105,7 +105,7 @@ def test_the_page_holds_curves_and_figures_of_both_models(pair_page):
     for figure in (report.accuracy_mean, report.auc, report.eer):
         assert f"{figure:.5f}" in page.text
     assert "Share that is one person" in page.text
-    assert "TAR at FAR 0.1" in page.text
+    assert "TAR@FAR=0.1" in page.text
     assert "not measurable" in page.text  # 100 impostor pairs say nothing about FAR 0.001
     assert ("name", "viewport") in page.attributes
     assert "prefers-color-scheme: dark" in path.read_text()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_without_strangers_there_are_no_open_set_figures():
     assert report.roc is None
     assert report.tpir_at_fpir == {0.01: None, 0.1: None}
     assert report.as_dict()["tpir_at_fpir_0.01"] is None
-    assert "TPIR@FPIR=0.01  not measurable: too few non-mated searches" in str(report)
+    assert re.search("TPIR@FPIR=0.01 +not measurable: too few non-mated searches", str(report))
 
 
 def test_figures_beyond_gallery_or_strangers_are_not_measurable():
@@ -114,7 +115,8 @@ def test_figures_beyond_gallery_or_strangers_are_not_measurable():
     assert json.loads(json.dumps(figures)) == figures
     assert figures["rank_1"] == report.cmc[0]
     assert (figures["rank_5"], figures["rank_10"]) == (None, None)
-    assert "rank-5          not measurable" in str(report)
+    assert re.search("rank-5 +not measurable: too few identities", str(report))
+    assert str(report).count("too few identities") == 2
     with pytest.raises(dataclasses.FrozenInstanceError):
         report.roc = None
     with pytest.raises(ValueError, match="rank must be at least 1"):

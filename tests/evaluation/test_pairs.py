@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def test_figures_are_json_and_say_what_cannot_be_measured():
     assert figures["tar_at_far_0.1"] == tar.tar
     assert figures["accuracy_mean"] == report.accuracy_mean
     assert figures["genuine"] + figures["impostor"] == figures["pairs"] == 400
-    assert "TAR@FAR=1e-06  not measurable: too few impostor pairs" in str(report)
+    assert re.search("TAR@FAR=1e-06 +not measurable: too few impostor pairs", str(report))
     assert f"{report.accuracy_mean:.5f}" in report.table()
 
 
