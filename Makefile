@@ -29,7 +29,7 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 # HOSTS is a folder with checkouts of the heads to compare with: opensphere, wespeaker, insightface.
-SUITE = $(BIN)/sf2 bench suite --out docs/benchmarks $(if $(HOSTS),--hosts "$(abspath $(HOSTS))")
+SUITE = $(BIN)/python benchmarks/suite.py --out docs/benchmarks $(if $(HOSTS),--hosts "$(abspath $(HOSTS))")
 
 bench: $(VENV)/.installed
 	$(SUITE) --device cpu --rounds 5

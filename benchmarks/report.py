@@ -17,7 +17,7 @@ HEAD = """\
 # Benchmarks
 
 Made by `python benchmarks/report.py` from the files in [`benchmarks/`](benchmarks), each of which
-`sf2 bench suite` measured on one machine (`make bench`, and `make bench-gpu` with an NVIDIA GPU).
+`benchmarks/suite.py` measured on one machine (`make bench`; with an NVIDIA GPU, `make bench-gpu`).
 
 A step is forward and backward. The **floor** is the time of its three matrix products alone, into
 memory that is there already, on the same shapes, dtype and threads. On a CPU, floor, head and peer

@@ -23,7 +23,7 @@ def face_set(request, tmp_path_factory) -> Path:
         if not REAL_FACES.is_dir():
             pytest.skip(f"{REAL_FACES} is absent: real faces are not shipped")
         return REAL_FACES
-    from sf2_plugin.data import write_synthetic_faces
+    from sf2_plugin.synthetic import write_synthetic_faces
 
     folder = tmp_path_factory.mktemp("drawn") / "faces"
     return write_synthetic_faces(

@@ -6,7 +6,6 @@ from ..options import add_commands
 
 COMMANDS = {
     "head": ("sf2_plugin.bench.head:add_arguments", "one head's forward and backward pass"),
-    "suite": ("sf2_plugin.bench.suite:add_arguments", "all figures of a machine, into a file"),
     "memory": ("sf2_plugin.bench.memory:add_arguments", "what a rank of a sharded head needs"),
 }
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import integrations
-from ..data import read_face_folder, write_synthetic_faces
+from ..data import read_face_folder
 from ..evaluation import PairReport
 from ..options import count
 from ..progress import progress_bar
 from ..report.plots import plot_roc, plot_scores
+from ..synthetic import write_synthetic_faces
 
 # Beside the adapters, in the source tree and where the package is installed.
 CONFIGS = Path(integrations.__file__).parents[1] / "configs" / "mmpretrain"

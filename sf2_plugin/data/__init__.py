@@ -1,24 +1,20 @@
-"""Faces in and out: pair sets, image folders, InsightFace records, and synthetic faces.
+"""Faces in and out: pair sets, image folders, InsightFace records.
 
 NumPy alone, and Pillow (`pip install "sf2-plugin[data]"`) where pixels are asked for.
 """
 
 from .bins import read_pair_bin, write_pair_bin
-from .drawing import draw_face
 from .folders import FaceFolder, read_face_folder
 from .images import decode_image, encode_jpeg
 from .pairs import PairSet, read_pair_list, read_pairs
 from .records import FaceRecords, IndexedRecords, unpack_record, write_records
-from .synthetic import contact_sheet, write_synthetic_faces
 
 __all__ = [
     "FaceFolder",
     "FaceRecords",
     "IndexedRecords",
     "PairSet",
-    "contact_sheet",
     "decode_image",
-    "draw_face",
     "encode_jpeg",
     "read_face_folder",
     "read_pair_bin",
@@ -27,5 +23,4 @@ __all__ = [
     "unpack_record",
     "write_pair_bin",
     "write_records",
-    "write_synthetic_faces",
 ]

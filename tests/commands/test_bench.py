@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.suite import PEER_FOLDERS, available_peers
 from sf2_plugin import cli
 from sf2_plugin.bench.head import measure_head, table
 from sf2_plugin.bench.measure import interleaved_medians, peak_memory
 from sf2_plugin.bench.peers import Shape, built_peer, parse_peers
-from sf2_plugin.bench.suite import PEER_FOLDERS, available_peers
 
 HOSTS = os.environ.get("SF2_HOSTS")
 CPU = torch.device("cpu")

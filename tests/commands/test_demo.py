@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sf2_plugin.cli import main
-from sf2_plugin.data import write_synthetic_faces
+from sf2_plugin.synthetic import write_synthetic_faces
 
 pytest.importorskip("mmpretrain")
 

@@ -32,9 +32,9 @@ from sf2_plugin.data import (
     read_pair_bin,
     write_pair_bin,
     write_records,
-    write_synthetic_faces,
 )
 from sf2_plugin.shards import read_shards
+from sf2_plugin.synthetic import write_synthetic_faces
 
 from ..conftest import REAL_FACES
 from ..ranks import on_ranks

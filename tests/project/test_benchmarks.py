@@ -1,23 +1,11 @@
 """The benchmark suite end to end, at a size at which its figures mean nothing."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import torch
 
-from sf2_plugin.bench import suite
-from sf2_plugin.cli import main
-
-REPORT = Path(__file__).resolve().parents[2] / "benchmarks" / "report.py"
-
-
-def load_report():
-    spec = importlib.util.spec_from_file_location("benchmarks_report", REPORT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from benchmarks import report, suite
 
 
 def test_measures_and_makes_the_page(monkeypatch, tmp_path, capsys):
@@ -28,8 +16,8 @@ def test_measures_and_makes_the_page(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(suite.TRAINING, "cpu", [(4, 30)])
     monkeypatch.setattr(suite, "PACKAGES", {})
     folder = tmp_path / "benchmarks"
-    arguments = ["bench", "suite", "--device", "cpu", "--rounds", "1", "--out", str(folder)]
-    assert main(arguments) == 0
+    arguments = ["--device", "cpu", "--rounds", "1", "--out", str(folder)]
+    suite.main(arguments)
     (file,) = folder.iterdir()
     assert capsys.readouterr().out == f"{file} is written\n"
     figures = json.loads(file.read_text())
@@ -38,7 +26,6 @@ def test_measures_and_makes_the_page(monkeypatch, tmp_path, capsys):
     plain, fused = figures["training"]
     assert (plain["fused"], fused["fused"]) == (False, True)
 
-    report = load_report()
     monkeypatch.setattr(report, "DOCS", tmp_path)
     monkeypatch.setattr("sys.argv", ["report.py"])
     report.main()
@@ -63,6 +50,6 @@ def test_what_was_measured_before_a_failure_is_kept(monkeypatch, tmp_path):
     monkeypatch.setattr(suite, "heads", lambda *arguments: ["measured"])
     monkeypatch.setattr(suite, "growth", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        main(["bench", "suite", "--device", "cpu", "--out", str(tmp_path)])
+        suite.main(["--device", "cpu", "--out", str(tmp_path)])
     (file,) = tmp_path.iterdir()
     assert json.loads(file.read_text())["heads"] == ["measured"]

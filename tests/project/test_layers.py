@@ -16,7 +16,7 @@ FLOORS = (
     ("definition", "torch_files"),
     ("data", "recipe"),
     ("engine", "evaluation", "margin_schedule"),
-    ("backbones", "distributed", "head", "report"),
+    ("backbones", "distributed", "head", "report", "synthetic"),
     ("agreement",),
     ("partial_fc",),
     ("bench", "registry", "shards"),

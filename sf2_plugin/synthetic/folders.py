@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..atomic import atomic_folder
-from .bins import write_pair_bin
+from ..data import encode_jpeg, write_pair_bin
 from .drawing import draw_face
-from .images import encode_jpeg
 
 
 def contact_sheet(

@@ -1,25 +1,28 @@
-"""`sf2 bench suite`: everything that is worth knowing of the head's cost on one machine."""
+"""Everything that is worth knowing of the head's cost on one machine, in one JSON file::
+
+python benchmarks/suite.py --out docs/benchmarks
+"""
 
 import argparse
 import gc
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..atomic import atomic_file
-from ..engine.memory import nothing_kept
-from ..head import SphereFace2, sphereface2_loss
-from ..options import count
-from ..recipe import Recipe
-from .environment import environment
-from .head import device_of, measure_head
-from .measure import MIB, interleaved_medians, peak_memory
-from .peers import PACKAGES
+from sf2_plugin.atomic import atomic_file
+from sf2_plugin.bench.environment import environment
+from sf2_plugin.bench.head import device_of, measure_head
+from sf2_plugin.bench.measure import MIB, interleaved_medians, peak_memory
+from sf2_plugin.bench.peers import PACKAGES
+from sf2_plugin.engine.memory import nothing_kept
+from sf2_plugin.head import SphereFace2, sphereface2_loss
+from sf2_plugin.options import count
+from sf2_plugin.recipe import Recipe
 
 #: Batch, classes, embedding size, dtype, sample rate.
 HEADS = {
@@ -185,10 +188,11 @@ def _errors(device: torch.device, backend: str, products: str, preset: str) -> d
     }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Head and peers over shapes, dtypes and sample rates, growth with the number of classes, "
-        "whole training steps, and errors against float64, in one JSON file named by the machine."
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description="Head and peers over shapes, dtypes and sample rates, growth with the number "
+        "of classes, whole training steps, and errors against float64, in one JSON file named by "
+        "the machine."
     )
     parser.add_argument("--device", choices=list(HEADS), help="default: a GPU where there is one")
     parser.add_argument(
@@ -200,7 +204,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rounds", type=count, default=7, help="default %(default)s")
     parser.add_argument("--out", type=Path, metavar="DIR", default=Path(), help="default: here")
-    parser.set_defaults(run=run)
+    run(parser.parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -226,3 +230,7 @@ def run(arguments: argparse.Namespace) -> None:
             json.dump(figures, file, indent=2)
     partial.replace(path)
     print(f"{path} is written")
+
+
+if __name__ == "__main__":
+    main()

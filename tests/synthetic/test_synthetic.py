@@ -6,14 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from sf2_plugin.data import (
-    contact_sheet,
-    draw_face,
-    read_face_folder,
-    read_pairs,
-    write_synthetic_faces,
-)
-from sf2_plugin.data.drawing import identity_of
+from sf2_plugin.data import read_face_folder
+from sf2_plugin.synthetic import contact_sheet, draw_face, write_synthetic_faces
+from sf2_plugin.synthetic.drawing import identity_of
 
 SMALL = {
     "train_identities": 3,

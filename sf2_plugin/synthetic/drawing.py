@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .images import pillow
+from ..data.images import pillow
 
 SIZE = 112
 _OVERSAMPLING = 2
