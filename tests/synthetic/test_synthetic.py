@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from sf2_plugin.data import read_face_folder
+from sf2_plugin.data import read_face_folder, read_pairs
 from sf2_plugin.synthetic import contact_sheet, draw_face, write_synthetic_faces
 from sf2_plugin.synthetic.drawing import identity_of
 
