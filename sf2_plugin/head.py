@@ -1,16 +1,14 @@
 """SphereFace2 for one process: the functional form and the module around it."""
 
 import dataclasses
-import numbers
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .definition import g, sphereface2, unit
-from .engine import SGDStep, loss_with_gradients
-from .engine.backends import check_backend
-from .engine.checks import check_finite, check_inputs, check_labels
+from .checks import check_finite, check_inputs, check_labels, require_count
+from .definition import sphereface2, unit
+from .engine import BACKENDS, SGDStep, check_backend, loss_with_gradients
+from .margins import g
 from .recipe import Recipe
 
 
@@ -52,14 +50,13 @@ def sphereface2_loss(
     check_backend(backend)
     check_inputs(embeddings, weight, labels, bias)
     labels = labels.long()
-    if backend == "reference":
+    if backend != "auto" and BACKENDS[backend].pointwise is None:
         check_labels(labels, len(weight))
         if sgd:
-            raise ValueError('backend "reference" cannot make a step of SGD')
-        values = {k: v for k, v in dataclasses.asdict(recipe).items() if k != "bias"}
+            raise ValueError(f"backend must be one of the sweep to fuse SGD, got {backend!r}")
         with torch.autocast(weight.device.type, enabled=False):
             return sphereface2(
-                embeddings, weight, labels, bias, **values, negative_weight=negative_weight
+                embeddings, weight, labels, bias, recipe, negative_weight=negative_weight
             )
     device = weight.device.type
     product_dtype = embeddings.dtype
@@ -82,22 +79,14 @@ def sphereface2_loss(
 class SphereFace2(nn.Module):
     """SphereFace2 head: class centers, one shared bias, and the loss over them.
 
-    Hyperparameters that are None take the preset's value (`sf2_plugin.recipe.PRESETS`).
-
     Args:
         num_classes: C, identities in the training set.
         embedding_size: D.
-        preset: "opensphere" (the authors' code) or "wespeaker" (speaker verification).
-        margin_type: "C", "A", "M" or "A2".
-        lam: weight of the positive term (paper: lambda).
-        scale: steepness of the logits (paper: r).
-        margin: m; its unit depends on the margin type.
-        t: exponent of the similarity adjustment g.
-        loss_weight: factor on the whole loss.
-        gradient: "detached" or "exact".
-        weight_norm: "in_place" or "in_graph".
+        preset: a name of `sf2_plugin.PRESETS`: "opensphere" (the authors' code), "wespeaker"
+            (speaker verification) or "uniface" (unified cross-entropy).
+        margin_type, lam, scale, margin, t, loss_weight, gradient, weight_norm,
+            interclass_filtering_threshold: see `sf2_plugin.Recipe`; None takes the preset's value.
         learn_bias: False freezes the bias at its initial value.
-        interclass_filtering_threshold: leave out negatives with a larger cosine; 0 keeps all.
         backend: see `sphereface2_loss`.
         chunk_size: classes at a time; None chooses by shape and device.
         check_finite: refuse NaN and infinite embeddings by name, at the price of waiting for the
@@ -127,11 +116,11 @@ class SphereFace2(nn.Module):
         scale: float | None = None,
         margin: float | None = None,
         t: float | None = None,
-        loss_weight: float | None = None,
+        loss_weight: float | str | None = None,
         gradient: str | None = None,
         weight_norm: str | None = None,
+        interclass_filtering_threshold: float | None = None,
         learn_bias: bool = True,
-        interclass_filtering_threshold: float = 0.0,
         backend: str = "auto",
         chunk_size: int | None = None,
         check_finite: bool = False,
@@ -238,9 +227,3 @@ class SphereFace2(nn.Module):
         shown.pop("bias")
         details = ", ".join(f"{name}={value}" for name, value in shown.items())
         return f"{self.num_classes}, {self.embedding_size}, {details}, backend={self.backend}"
-
-
-def require_count(name: str, value: Any) -> int:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-    return int(value)

@@ -3,7 +3,8 @@
 import dataclasses
 from dataclasses import dataclass
 
-from .recipe import Recipe, require_number, require_one_of
+from .checks import require_number, require_one_of
+from .recipe import Recipe
 
 MODES = ("linear", "exponential")
 

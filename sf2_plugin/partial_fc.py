@@ -16,6 +16,14 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from .agreement import agree_on_batch
+from .checks import (
+    check_finite,
+    check_inputs,
+    check_labels,
+    require_count,
+    require_number,
+    require_one_of,
+)
 from .distributed import (
     ProcessGroup,
     classes_of_rank,
@@ -25,10 +33,8 @@ from .distributed import (
     sum_over_ranks,
 )
 from .engine.backends import resolve_backend
-from .engine.checks import check_finite, check_inputs, check_labels
 from .engine.memory import large_empty_like
-from .head import SphereFace2, require_count, sphereface2_loss
-from .recipe import require_number, require_one_of
+from .head import SphereFace2, sphereface2_loss
 
 NEGATIVE_WEIGHTINGS = ("unbiased", "none")
 

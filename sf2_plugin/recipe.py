@@ -1,44 +1,77 @@
 """Hyperparameters of SphereFace2: what they are called, where they may lie, and known-good sets."""
 
+import dataclasses
 import math
-import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
-from .definition import MARGIN_TYPES, initial_bias
+import torch
+from torch import Tensor
+
+from .checks import require_number, require_one_of
+from .margins import MARGIN_TYPES, margin_named, phi_negative, phi_positive
 
 GRADIENTS = ("detached", "exact")
 WEIGHT_NORMS = ("in_place", "in_graph")
 
-#: The margin a margin type takes where only the type is given; "C" keeps its preset's.
-DEFAULT_MARGINS: Mapping[str, float] = MappingProxyType({"A": 0.5, "M": 1.7, "A2": 0.15})
-
-#: Known-good sets. A preset that names no loss weight takes the scale, which makes the loss the
-#: plain weighted sum of binary cross-entropies.
-PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        # The authors' code, https://github.com/ydwen/opensphere.
-        "opensphere": MappingProxyType(
-            dict(lam=0.7, scale=40.0, margin=0.4, t=3.0, loss_weight=50.0)
-        ),
-        # Speaker verification, https://github.com/wenet-e2e/wespeaker.
-        "wespeaker": MappingProxyType(
-            dict(
-                lam=0.7,
-                scale=32.0,
-                margin=0.2,
-                t=3.0,
-                gradient="exact",
-                weight_norm="in_graph",
-                bias=0.0,
-            )
-        ),
-    }
+#: The authors' code, https://github.com/ydwen/opensphere; a bare `Recipe()` is this too.
+OPENSPHERE: Mapping[str, Any] = MappingProxyType(
+    dict(
+        margin_type="C",
+        lam=0.7,
+        scale=40.0,
+        margin=0.4,
+        t=3.0,
+        loss_weight=50.0,
+        gradient="detached",
+        weight_norm="in_place",
+        bias="closed_form",
+        interclass_filtering_threshold=0.0,
+    )
 )
 
-NUMBERS = ("lam", "scale", "margin", "t", "loss_weight", "bias", "interclass_filtering_threshold")
+#: Speaker verification, https://github.com/wenet-e2e/wespeaker.
+WESPEAKER: Mapping[str, Any] = MappingProxyType(
+    dict(
+        margin_type="C",
+        lam=0.7,
+        scale=32.0,
+        margin=0.2,
+        t=3.0,
+        loss_weight="scale",
+        gradient="exact",
+        weight_norm="in_graph",
+        bias=0.0,
+        interclass_filtering_threshold=0.0,
+    )
+)
+
+#: Zhou et al., "UniFace: Unified Cross-Entropy Loss for Deep Face Recognition", ICCV 2023,
+#: https://github.com/CVI-SZU/UniFace. Their threshold is on the other side of the equation and
+#: their margin on the positives alone: it is twice this one, and their bias ours with its sign
+#: turned, less scale * margin. Their code also clamps each logit to -scale..scale, which takes the
+#: gradient from where it is largest; this does not.
+UNIFACE: Mapping[str, Any] = MappingProxyType(
+    dict(
+        margin_type="C",
+        lam=0.5,
+        scale=64.0,
+        margin=0.2,
+        t=1.0,
+        loss_weight=128.0,
+        gradient="exact",
+        weight_norm="in_graph",
+        bias="uniface",
+        interclass_filtering_threshold=0.0,
+    )
+)
+
+#: Known-good sets, each written in full.
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {"opensphere": OPENSPHERE, "wespeaker": WESPEAKER, "uniface": UNIFACE}
+)
 
 
 @dataclass(frozen=True)
@@ -51,98 +84,145 @@ class Recipe:
         scale: steepness of the logits, r in the paper.
         margin: m; for "C" in similarity, for "A" and "A2" in radians, for "M" a factor >= 1.
         t: exponent of the similarity adjustment g, >= 1.
-        loss_weight: factor on the whole loss, before it is divided by the scale.
+        loss_weight: factor on the whole loss, before it is divided by the scale; "scale" takes the
+            scale, which makes the loss the plain weighted sum of binary cross-entropies.
         gradient: "detached" takes phi's slope as one (the authors' code); "exact" does not.
         weight_norm: "in_place" stores the class centers at length one before every forward pass
             and leaves their gradient unprojected (the authors' code); "in_graph" differentiates
             through the normalisation.
-        bias: initial bias, or None for the closed form of the paper's appendix B.
+        bias: initial bias: a number, or a rule of `INITIAL_BIASES` that goes by the number of
+            classes.
         interclass_filtering_threshold: negatives with a larger cosine are left out; 0 keeps all.
 
     Raises:
         ValueError: a value lies outside its domain.
     """
 
-    margin_type: str = "C"
-    lam: float = 0.7
-    scale: float = 40.0
-    margin: float = 0.4
-    t: float = 3.0
-    loss_weight: float = 50.0
-    gradient: str = "detached"
-    weight_norm: str = "in_place"
-    bias: float | None = None
-    interclass_filtering_threshold: float = 0.0
+    margin_type: str = OPENSPHERE["margin_type"]
+    lam: float = OPENSPHERE["lam"]
+    scale: float = OPENSPHERE["scale"]
+    margin: float = OPENSPHERE["margin"]
+    t: float = OPENSPHERE["t"]
+    loss_weight: float = OPENSPHERE["loss_weight"]
+    gradient: str = OPENSPHERE["gradient"]
+    weight_norm: str = OPENSPHERE["weight_norm"]
+    bias: float | str = OPENSPHERE["bias"]
+    interclass_filtering_threshold: float = OPENSPHERE["interclass_filtering_threshold"]
+
+    _packed: ClassVar[Tensor]  # Each instance's own, and no field.
 
     @classmethod
     def from_preset(cls, preset: str = "opensphere", **overrides: Any) -> "Recipe":
         """A preset with some values replaced; an override of None keeps the preset's value.
 
+        A margin type that is not the preset's brings its own margin.
+
         Raises:
+            TypeError: no such hyperparameter.
             ValueError: no such preset, or a value outside its domain.
         """
-        require_one_of("preset", preset, tuple(PRESETS))
+        require_one_of("preset", preset, PRESETS)
+        values = dict(PRESETS[preset])
         given = {name: value for name, value in overrides.items() if value is not None}
-        values = {**PRESETS[preset], **given}
-        if "margin" not in given:
-            values["margin"] = DEFAULT_MARGINS.get(values.get("margin_type", "C"), values["margin"])
-        values.setdefault("loss_weight", values["scale"])
-        return cls(**values)
+        if given.get("margin_type", values["margin_type"]) != values["margin_type"]:
+            values["margin"] = margin_named(given["margin_type"]).default
+        return cls(**{**values, **given})
 
     def __post_init__(self) -> None:
         require_one_of("margin_type", self.margin_type, MARGIN_TYPES)
         require_one_of("gradient", self.gradient, GRADIENTS)
         require_one_of("weight_norm", self.weight_norm, WEIGHT_NORMS)
-        require_number("lam", self.lam, "between 0 and 1, both excluded", lambda v: 0 < v < 1)
-        require_number("scale", self.scale, "positive", lambda v: v > 0)
-        require_number("t", self.t, "at least 1", lambda v: v >= 1)
-        require_number("loss_weight", self.loss_weight, "positive", lambda v: v > 0)
-        require_number(
-            "interclass_filtering_threshold",
-            self.interclass_filtering_threshold,
-            "between 0 (off) and 1",
-            lambda v: 0 <= v <= 1,
+        margin, kind = MARGIN_TYPES[self.margin_type], f"for margin_type {self.margin_type!r}"
+        # A number of numpy's is as good as any, and no operator takes it.
+        numbers = dict(
+            lam=require_number("lam", self.lam, "between 0 and 1, both excluded", _is_share),
+            scale=require_number("scale", self.scale, "above 0", _is_positive),
+            margin=require_number("margin", self.margin, f"{margin.wanted} {kind}", margin.allows),
+            t=require_number("t", self.t, "at least 1", lambda t: t >= 1),
+            interclass_filtering_threshold=require_number(
+                "interclass_filtering_threshold",
+                self.interclass_filtering_threshold,
+                "between 0 (off) and 1",
+                lambda cosine: 0 <= cosine <= 1,
+            ),
         )
-        if self.bias is not None:
-            require_number("bias", self.bias, "finite", lambda v: True)
-        if self.margin_type == "C":
-            require_number("margin", self.margin, "at least 0", lambda v: v >= 0)
-        elif self.margin_type == "M":
-            require_number(
-                "margin", self.margin, "at least 1 for margin_type 'M'", lambda v: v >= 1
-            )
+        if margin.whole_t and self.t != int(self.t):
+            raise ValueError(f"t must be a whole number {kind}, got {self.t}")
+        if self.loss_weight == "scale":
+            numbers["loss_weight"] = numbers["scale"]
         else:
-            wanted = f"from 0 up to, not including, pi for margin_type {self.margin_type!r}"
-            require_number("margin", self.margin, wanted, lambda v: 0 <= v < math.pi)
-        if self.margin_type == "A2" and self.t != int(self.t):
-            # Its straight tail reaches below -1, where a fractional power is not a real number.
-            raise ValueError(f"t must be a whole number for margin_type 'A2', got {self.t}")
-
-        for name in NUMBERS:
-            value = getattr(self, name)
-            if value is not None:  # A number of numpy's is as good, and no operator takes it.
-                object.__setattr__(self, name, float(value))
+            numbers["loss_weight"] = require_number(
+                "loss_weight", self.loss_weight, "above 0", _is_positive
+            )
+        if isinstance(self.bias, str):
+            require_one_of("bias", self.bias, INITIAL_BIASES)
+        else:
+            numbers["bias"] = require_number("bias", self.bias)
+        for name, value in numbers.items():
+            object.__setattr__(self, name, value)
+        packed = torch.tensor(
+            [getattr(self, name) for name in _NUMBERS], dtype=torch.float64, device="cpu"
+        )
+        object.__setattr__(self, "_packed", packed)
 
     def initial_bias(self, num_classes: int) -> float:
         """The bias a fresh head of `num_classes` classes starts from."""
-        if self.bias is not None:
-            return self.bias
-        return initial_bias(
-            num_classes,
-            margin_type=self.margin_type,
-            lam=self.lam,
-            scale=self.scale,
-            margin=self.margin,
-            t=self.t,
-        )
+        if isinstance(self.bias, str):
+            return INITIAL_BIASES[self.bias](self, num_classes)
+        return self.bias
+
+    def pack(self) -> tuple[Tensor, str]:
+        """What the loss needs of it, as an operator takes it: numbers (N,) float64, and words.
+
+        The numbers are data of a tensor on the CPU, so that `torch.compile` compiles nothing anew
+        where one of them changes, as under a margin schedule.
+        """
+        return self._packed, " ".join([self.margin_type, self.gradient, self.weight_norm])
+
+    @classmethod
+    def unpack(cls, numbers: Tensor, words: str) -> "Recipe":
+        """The recipe that `pack` packed, but for its initial bias."""
+        values: dict[str, Any] = dict(zip(_NUMBERS, numbers.tolist(), strict=True))
+        values.update(zip(_WORDS, words.split(), strict=True))
+        return cls(**values)
 
 
-def require_one_of(name: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+_WORDS = ("margin_type", "gradient", "weight_norm")
+_NUMBERS = tuple(
+    field.name for field in dataclasses.fields(Recipe) if field.name not in (*_WORDS, "bias")
+)
 
 
-def require_number(name: str, value: Any, wanted: str, holds: Any) -> None:
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (number and math.isfinite(value) and holds(value)):
-        raise ValueError(f"{name} must be a number {wanted}, got {value!r}")
+def closed_form_bias(recipe: Recipe, num_classes: int) -> float:
+    """The bias that minimises the loss when every angle is a right angle (paper, appendix B).
+
+    One class has no negatives and no finite optimum; it gets the bias of two classes.
+    """
+    right_angle = torch.zeros((), dtype=torch.float64, device="cpu")
+    curve = (right_angle, recipe.margin_type, recipe.margin, recipe.t)
+    a_y = recipe.scale * phi_positive(*curve).item()
+    a_i = recipe.scale * phi_negative(*curve).item()
+    zeta = recipe.lam / ((1 - recipe.lam) * max(num_classes - 1, 1))
+    root = math.sqrt((1 - zeta) ** 2 + 4 * zeta * math.exp(a_y - a_i))
+    if zeta > 1:  # The same value, without subtracting two nearly equal numbers.
+        return math.log((root + zeta - 1) / 2) - a_y
+    return math.log(2 * zeta) - a_i - math.log(1 - zeta + root)
+
+
+def uniface_bias(recipe: Recipe, num_classes: int) -> float:
+    """UniFace's: at right angles the negatives' losses add up to 0.1."""
+    return -math.log(10 * num_classes) - recipe.scale * recipe.margin
+
+
+#: Rules for the bias of a fresh head, by (recipe, number of classes).
+INITIAL_BIASES: Mapping[str, Callable[[Recipe, int], float]] = MappingProxyType(
+    {"closed_form": closed_form_bias, "uniface": uniface_bias}
+)
+
+
+def _is_positive(value: float) -> bool:
+    return value > 0
+
+
+def _is_share(value: float) -> bool:
+    return 0 < value < 1

@@ -1,54 +1,37 @@
-"""Which implementation computes the loss."""
+"""Which implementation computes the loss: the one table of backends, and the choice among them."""
 
 import logging
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from types import MappingProxyType
 
 import torch
 
+from ..checks import require_one_of
 from .pointwise import Pointwise
 
-BACKENDS = ("auto", "reference", "chunked", "triton")
-
-#: What the kernels were written for: Ampere and later.
+#: What Triton's kernels were written for: Ampere and later.
 SMALLEST_CAPABILITY = (8, 0)
 
 logger = logging.getLogger("sf2_plugin")
 
 
-def check_backend(backend: str) -> None:
-    """Raises ValueError where there is no such backend."""
-    if backend not in BACKENDS:
-        known = ", ".join(map(repr, BACKENDS))
-        raise ValueError(f"backend must be one of {known}, got {backend!r}")
+def _torch_pointwise() -> type[Pointwise]:
+    from .pointwise_torch import TorchPointwise
+
+    return TorchPointwise
 
 
-def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype = torch.float32) -> str:
-    """The backend that `backend` stands for with embeddings of `dtype` on `device`.
+def _triton_pointwise() -> type[Pointwise]:
+    from .pointwise_triton import TritonPointwise
 
-    "auto" takes the fastest one there is, and logs once which one that is and why.
-
-    Raises:
-        ValueError: no such backend, or "triton" where it cannot run.
-    """
-    check_backend(backend)
-    if backend not in ("auto", "triton"):
-        return backend
-    obstacle = _obstacle_to_triton(device, dtype)
-    if backend == "auto":
-        choice = "chunked" if obstacle else "triton"
-        # What falls short of a GPU's best is worth a warning; a CPU has nothing better.
-        level = logging.WARNING if obstacle and device.type == "cuda" else logging.INFO
-        return _report(choice, obstacle or "nothing stands against it", level)
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1" and dtype != torch.float64
-    if obstacle and not interpreted:
-        raise ValueError(f"backend 'triton' cannot run: {obstacle}; take 'chunked' or 'auto'")
-    return backend
+    return TritonPointwise
 
 
 def _obstacle_to_triton(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why the Triton kernels cannot run on `device`, or None where they can."""
     if dtype == torch.float64:
         return "Triton's kernels compute in float32, and the embeddings are float64"
     if device.type != "cuda":
@@ -62,6 +45,69 @@ def _obstacle_to_triton(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
+def _triton_interprets(dtype: torch.dtype) -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1" and dtype != torch.float64
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way to compute the loss.
+
+    Attributes:
+        pointwise: imports what the backend does between the products of the sweep; None where the
+            definition computes the loss in plain autograd, without a sweep.
+        obstacle: why it cannot run on a device with embeddings of a dtype, or None where it can.
+        emulated: whether, asked for by name, it runs in spite of that, slowly, for tests.
+    """
+
+    pointwise: Callable[[], type[Pointwise]] | None
+    obstacle: Callable[[torch.device, torch.dtype], str | None] = lambda device, dtype: None
+    emulated: Callable[[torch.dtype], bool] = lambda dtype: False
+
+
+#: Every backend there is.
+BACKENDS: Mapping[str, Backend] = MappingProxyType(
+    {
+        "reference": Backend(None),
+        "chunked": Backend(_torch_pointwise),
+        "triton": Backend(_triton_pointwise, _obstacle_to_triton, _triton_interprets),
+    }
+)
+
+#: What "auto" chooses from, the fastest first; the last runs anywhere.
+AUTO = ("triton", "chunked")
+
+
+def check_backend(backend: str) -> None:
+    """Raises ValueError where there is no such backend."""
+    require_one_of("backend", backend, ("auto", *BACKENDS))
+
+
+def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype = torch.float32) -> str:
+    """The backend that `backend` stands for with embeddings of `dtype` on `device`.
+
+    "auto" takes the fastest one there is, and logs once which one that is and why.
+
+    Raises:
+        ValueError: no such backend, or one that cannot run there.
+    """
+    check_backend(backend)
+    if backend != "auto":
+        obstacle = BACKENDS[backend].obstacle(device, dtype)
+        if obstacle and not BACKENDS[backend].emulated(dtype):
+            raise ValueError(
+                f"backend {backend!r} cannot run: {obstacle}; take 'chunked' or 'auto'"
+            )
+        return backend
+    obstacles = {name: BACKENDS[name].obstacle(device, dtype) for name in AUTO}
+    choice = next(name for name in AUTO if obstacles[name] is None)
+    passed_over = [obstacles[name] for name in AUTO[: AUTO.index(choice)]]
+    why = "; ".join(filter(None, passed_over)) or "nothing stands against it"
+    # What falls short of a GPU's best is worth a warning; a CPU has nothing better.
+    level = logging.WARNING if passed_over and device.type == "cuda" else logging.INFO
+    return _report(choice, why, level)
+
+
 @cache
 def _report(choice: str, why: str, level: int) -> str:
     logger.log(level, "SphereFace2's backend is %r: %s", choice, why)
@@ -69,11 +115,11 @@ def _report(choice: str, why: str, level: int) -> str:
 
 
 def pointwise_of(backend: str) -> type[Pointwise]:
-    """The pointwise parts of a backend of the sweep."""
-    if backend == "triton":
-        from .pointwise_triton import TritonPointwise
+    """The pointwise parts of a backend of the sweep.
 
-        return TritonPointwise
-    from .pointwise_torch import TorchPointwise
-
-    return TorchPointwise
+    Raises:
+        ValueError: no such backend, or one without a sweep.
+    """
+    swept = {name: entry.pointwise for name, entry in BACKENDS.items() if entry.pointwise}
+    require_one_of("backend of the sweep", backend, swept)
+    return swept[backend]()

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import check_labels
 from ..definition import unit
 from ..recipe import Recipe
 from .backends import pointwise_of, resolve_backend
-from .checks import check_labels
 from .sgd import SGDStep
 from .sweep import sweep
 
@@ -24,51 +24,32 @@ def _sweep(
     weight: Tensor,
     labels: Tensor,
     bias: Tensor,
-    margin_type: str,
-    lam: float,
-    scale: float,
-    margin: float,
-    t: float,
-    loss_weight: float,
-    gradient: str,
-    weight_norm: str,
-    interclass_filtering_threshold: float,
+    numbers: Tensor,  # The recipe, packed.
+    words: str,
     product_dtype: torch.dtype,
     negative_weight: float,
     chunk_size: int | None,
     backend: str,
-    sgd: list[float] | None,  # Learning rate, momentum, weight decay.
+    sgd: Tensor | None,  # The step, packed.
     momentum_buffer: Tensor | None,
     embeddings_gradient: bool,
     weight_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     check_labels(labels, len(weight))
-    pointwise = pointwise_of(resolve_backend(backend, x.device, x.dtype))
-    recipe = Recipe(
-        margin_type=margin_type,
-        lam=lam,
-        scale=scale,
-        margin=margin,
-        t=t,
-        loss_weight=loss_weight,
-        gradient=gradient,
-        weight_norm=weight_norm,
-        interclass_filtering_threshold=interclass_filtering_threshold,
-    )
-    with torch.cuda.device_of(x):  # Where Triton launches its kernels; without one, nothing.
+    with torch.cuda.device_of(x):  # Where kernels are launched; without a GPU, nothing.
         return sweep(
             x,
             weight,
             labels,
             bias,
-            recipe,
-            pointwise,
+            Recipe.unpack(numbers, words),
+            pointwise_of(resolve_backend(backend, x.device, x.dtype)),
             product_dtype=product_dtype,
             negative_weight=negative_weight,
             chunk_size=chunk_size,
             embeddings_gradient=embeddings_gradient,
             weight_gradient=weight_gradient,
-            sgd=SGDStep(sgd[0], sgd[1], sgd[2], momentum_buffer) if sgd else None,
+            sgd=None if sgd is None else SGDStep.unpack(sgd, momentum_buffer),
         )
 
 
@@ -98,6 +79,7 @@ def _attach(
     x_gradient: Tensor,
     weight_gradient: Tensor,
     bias_gradient: Tensor,
+    backend: str,
 ) -> Tensor:
     return loss.clone()
 
@@ -111,12 +93,14 @@ def _(
     x_gradient: Tensor,
     weight_gradient: Tensor,
     bias_gradient: Tensor,
+    backend: str,
 ) -> Tensor:
     return torch.empty_like(loss)
 
 
-def _save_gradients(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[4:])
+def _save_gradients(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[4:7])
+    ctx.backend = inputs[7]
 
 
 def _scale_gradients(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -125,27 +109,20 @@ def _scale_gradients(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
             "SphereFace2's gradients are computed together with its loss and cannot be "
             'differentiated again; use backend="reference" for second derivatives'
         )
-    gradients = ctx.saved_tensors
     scaled = (
-        _scaled(gradient, upstream) if needed else None
-        for gradient, needed in zip(gradients, ctx.needs_input_grad[:3], strict=True)
+        _scaled(gradient, upstream, ctx.backend) if needed else None
+        for gradient, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[:3], strict=True)
     )
-    return (*scaled, None, None, None, None)
+    return (*scaled, None, None, None, None, None)
 
 
-def _scaled(gradient: Tensor, upstream: Tensor) -> Tensor:
+def _scaled(gradient: Tensor, upstream: Tensor, backend: str) -> Tensor:
     # The class centers' gradient is the largest tensor of a step: where nothing else can see it,
-    # it is scaled in place, and not at all by a factor of one.
-    eager = type(gradient) is Tensor
-    if eager and not upstream.is_cuda and upstream == 1:
-        return gradient
-    if eager and not torch._C._autograd._get_current_graph_task_keep_graph():
-        if resolve_backend("auto", gradient.device) == "triton":
-            from .pointwise_triton import scale_
-
-            return scale_(gradient, upstream)  # Looks at the factor on the device.
-        return gradient.mul_(upstream)
-    return gradient * upstream.to(gradient.dtype)
+    # it is scaled in place, and a factor of one costs little.
+    traced = type(gradient) is not Tensor
+    if traced or torch._C._autograd._get_current_graph_task_keep_graph():
+        return gradient * upstream.to(gradient.dtype)
+    return pointwise_of(resolve_backend(backend, gradient.device)).scale_(gradient, upstream)
 
 
 _attach.register_autograd(_scale_gradients, setup_context=_save_gradients)
@@ -174,10 +151,10 @@ def loss_with_gradients(
         product_dtype: dtype of the matrix products' factors; None takes the embeddings'.
         negative_weight: factor on the negatives' loss, for heads that sample them.
         chunk_size: classes at a time; None chooses by shape and device.
-        backend: "chunked", "triton", or "auto".
+        backend: "auto", or one of `BACKENDS` that sweeps.
         sgd: a step to make on the class centers, which then have no gradient.
     """
-    x = unit(embeddings)
+    x = unit(embeddings.to(torch.promote_types(embeddings.dtype, weight.dtype)))
     wanted = torch.is_grad_enabled()
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         loss, *gradients = _sweep(
@@ -185,20 +162,12 @@ def loss_with_gradients(
             weight.detach(),
             labels,
             bias.detach(),
-            recipe.margin_type,
-            recipe.lam,
-            recipe.scale,
-            recipe.margin,
-            recipe.t,
-            recipe.loss_weight,
-            recipe.gradient,
-            recipe.weight_norm,
-            recipe.interclass_filtering_threshold,
+            *recipe.pack(),
             product_dtype or embeddings.dtype,
             negative_weight,
             chunk_size,
             backend,
-            [sgd.lr, sgd.momentum, sgd.weight_decay] if sgd else None,
+            sgd.pack() if sgd else None,
             sgd.momentum_buffer if sgd else None,
             wanted and x.requires_grad,
             wanted and weight.requires_grad and sgd is None,
@@ -207,4 +176,4 @@ def loss_with_gradients(
         return loss
     if sgd:
         weight = weight.detach()
-    return _attach(x, weight, bias, loss, *gradients)
+    return _attach(x, weight, bias, loss, *gradients, backend)

@@ -1,9 +1,12 @@
 """What lies between the matrix products of the sweep; every backend brings its own."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
+from typing import ClassVar
 
 from torch import Tensor
 
+from ..checks import require_one_of
 from ..recipe import Recipe
 from .sgd import SGDStep
 
@@ -19,7 +22,14 @@ class Pointwise(ABC):
         negative_weight: factor on the negatives' loss.
         chunk_size: classes at a time.
         boost: factor on the slopes.
+
+    Raises:
+        ValueError: a margin type that the backend does not serve.
     """
+
+    #: Names of `sf2_plugin.margins.MARGIN_TYPES` that the backend serves: all of them, or a test
+    #: says which are missing.
+    margin_types: ClassVar[Collection[str]]
 
     def __init__(
         self,
@@ -33,6 +43,9 @@ class Pointwise(ABC):
         chunk_size: int,
         boost: float,
     ) -> None:
+        require_one_of(
+            f"margin_type for {type(self).__name__}", recipe.margin_type, self.margin_types
+        )
         self.x = x
         self.labels = labels
         self.bias = bias
@@ -50,9 +63,19 @@ class Pointwise(ABC):
 
     @abstractmethod
     def slopes_(self, z: Tensor, start: int) -> Tensor:
-        """Slopes (c, B) of the logits' terms by the cosines `z` (c, B), which are used up.
+        """From cosines `z` (c, B), which are used up, to slopes (c, B) in the products' dtype.
 
-        The classes are those from `start` on. The slopes are in the dtype of the products.
+        The classes are those from `start` on. With l = scale * phi + bias a logit, phi being phi+
+        for a face's own class and phi- for any other, and phi' its slope by z (1 for
+        ``gradient="detached"``), the slopes are those of the terms by z, divided by the scale,
+
+        - own class: term lam * softplus(-l), slope -boost * lam * sigmoid(-l) * phi'
+        - another's: term (1 - lam) * negative_weight * softplus(l),
+          slope boost * (1 - lam) * negative_weight * sigmoid(l) * phi'
+        - another's whose z exceeds an interclass_filtering_threshold above 0: 0 and 0
+
+        (A logit's slope is scale * phi', and the loss is divided by the scale: the two cancel.)
+        The terms, and their slopes by the bias, are added to the sums that `totals` gives.
         """
 
     @abstractmethod
@@ -71,3 +94,8 @@ class Pointwise(ABC):
     @abstractmethod
     def totals(self) -> tuple[Tensor, Tensor]:
         """The terms' sum over all chunks, and their slope by the bias; float64 scalars."""
+
+    @staticmethod
+    def scale_(tensor: Tensor, factor: Tensor) -> Tensor:
+        """tensor *= factor, a scalar on the same device; one of one should cost little."""
+        return tensor.mul_(factor)

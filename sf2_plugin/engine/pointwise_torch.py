@@ -5,7 +5,9 @@ the processor's cache between one operator and the next.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +17,89 @@ from .pointwise import Pointwise
 from .sgd import SGDStep
 
 
+def _half(u: Tensor, t: float) -> Tensor:
+    """(u + 1)/2, kept from going below zero where `t` is fractional."""
+    half = (u + 1) / 2
+    return half if t == int(t) else half.clamp_(min=0)
+
+
+def _g(u: Tensor, t: float) -> Tensor:
+    return 2 * _half(u, t) ** t - 1
+
+
+def _g_slope(u: Tensor, t: float) -> Tensor:
+    return t * _half(u, t) ** (t - 1)
+
+
+def _inverse_sine(z: Tensor) -> Tensor:
+    """1/sin(theta), and 0 at the poles, where no slope is taken."""
+    square = 1 - z * z
+    return torch.where(square > 0, square.clamp(min=0).rsqrt(), 0.0)
+
+
+def _turned(z: Tensor, speed: float, offset: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The angle speed * theta + offset, its cosine, and the slope of that by `z`."""
+    turned = speed * torch.acos(z.clamp(-1, 1)) + offset
+    return turned, torch.cos(turned), speed * torch.sin(turned) * _inverse_sine(z)
+
+
+def _clamped_turn(z: Tensor, speed: float, offset: float) -> tuple[Tensor, Tensor]:
+    turned, cosine, slope = _turned(z, speed, offset)
+    inside = turned < math.pi
+    return torch.where(inside, cosine, -1.0), torch.where(inside, slope, 0.0)
+
+
+def _two_sided_positive(z: Tensor, m: float) -> tuple[Tensor, Tensor]:
+    _, cosine, slope = _turned(z, 1.0, m)
+    turn = math.cos(math.pi - m)
+    return torch.where(z > turn, cosine, z - 1 - turn), torch.where(z > turn, slope, 1.0)
+
+
+def _two_sided_negative(z: Tensor, m: float) -> Tensor:
+    """cos(theta - m) by the addition formula."""
+    sine = (1 - z * z).clamp_(min=0).sqrt_()
+    return sine.mul_(math.sin(m)).add_(z.clamp(-1, 1), alpha=math.cos(m))
+
+
+def _two_sided_negative_slope(z: Tensor, m: float) -> Tensor:
+    slope = math.cos(m) - math.sin(m) * z * _inverse_sine(z)
+    return torch.where(z.abs() < 1, slope, 0.0)
+
+
+def _unbent(z: Tensor, m: float) -> tuple[Tensor, Tensor]:
+    return z, torch.ones_like(z)
+
+
+class _Margin(NamedTuple):
+    """phi+ = g(u+) - lift * m and phi- = g(u-) + lift * m, where a margin bends z to u.
+
+    Attributes:
+        positive: from (z, m) to u+ and its slope by z.
+        negative: from (z, m) to u-; None where that is z.
+        negative_slope: the slope of u- by z.
+        lift: 1 where the margin is added to g, 0 where it bends the cosine.
+    """
+
+    positive: Callable[[Tensor, float], tuple[Tensor, Tensor]]
+    negative: Callable[[Tensor, float], Tensor] | None = None
+    negative_slope: Callable[[Tensor, float], Tensor] | None = None
+    lift: float = 0.0
+
+
+_MARGINS: Mapping[str, _Margin] = MappingProxyType(
+    {
+        "C": _Margin(_unbent, lift=1.0),
+        "A": _Margin(lambda z, m: _clamped_turn(z, 1.0, m)),
+        "M": _Margin(lambda z, m: _clamped_turn(z, m, 0.0)),
+        "A2": _Margin(_two_sided_positive, _two_sided_negative, _two_sided_negative_slope),
+    }
+)
+
+
 class TorchPointwise(Pointwise):
     """`Pointwise` in torch operators; waits for the device once, to sort the labels by chunk."""
+
+    margin_types = tuple(_MARGINS)
 
     def __init__(
         self, x: Tensor, weight: Tensor, *args: Any, chunk_size: int, **kwargs: Any
@@ -48,42 +131,54 @@ class TorchPointwise(Pointwise):
     def totals(self) -> tuple[Tensor, Tensor]:
         return self.loss, self.logit_slope
 
+    @staticmethod
+    def scale_(tensor: Tensor, factor: Tensor) -> Tensor:
+        # On a CPU it costs nothing to look.
+        return tensor if factor.device.type == "cpu" and factor == 1 else tensor.mul_(factor)
+
     def _add_positives(self, z: Tensor) -> None:
         """Start the sums from the cosines `z` (P,) between faces and their own class centers."""
-        value, slope = _phi_positive(z, self.recipe)
-        logits = self.recipe.scale * value + self.bias
-        pull = torch.sigmoid(-logits).mul_(-self.recipe.lam)
-        self.loss = -self.recipe.lam * torch.nn.functional.logsigmoid(logits).sum(
-            dtype=torch.float64
-        )
+        recipe = self.recipe
+        margin = _MARGINS[recipe.margin_type]
+        u, u_slope = margin.positive(z, recipe.margin)
+        logits = recipe.scale * (_g(u, recipe.t) - margin.lift * recipe.margin) + self.bias
+        pull = torch.sigmoid(-logits).mul_(-recipe.lam)
+        self.loss = -recipe.lam * torch.nn.functional.logsigmoid(logits).sum(dtype=torch.float64)
         self.logit_slope = pull.sum(dtype=torch.float64)
-        self.positive_slopes = pull if slope is None else pull * slope
+        if recipe.gradient == "exact":
+            pull = pull * _g_slope(u, recipe.t) * u_slope
+        self.positive_slopes = pull.to(z.dtype)
 
     def slopes_(self, z: Tensor, start: int) -> Tensor:
         recipe = self.recipe
         mine, own = self.own.in_chunk(start)
         if self.scratch is None:
             self.scratch = (torch.empty_like(z), torch.empty_like(z))
-        logits, spare = (buffer[: len(z)] for buffer in self.scratch)
-        slope = _phi_negative_slope(z, recipe) if recipe.gradient == "exact" else None
-        _negative_logits(z, self.bias, recipe, out=logits)
+        complement, spare = (buffer[: len(z)] for buffer in self.scratch)
+        phi_slope = _phi_negative_slope(z, recipe) if recipe.gradient == "exact" else None
+
+        logits = _negative_logits(z, self.bias, recipe, out=complement)
         if recipe.interclass_filtering_threshold > 0:
             logits.masked_fill_(z > recipe.interclass_filtering_threshold, -math.inf)
         logits[own] = -math.inf
 
-        # softplus(l) = -log(sigmoid(-l)), plus what rounding sigmoid(-l) to near one has lost,
-        # which sigmoid(l) still holds: much faster than softplus, whose log1p is not vectorised.
+        # From here on z's memory holds push = sigmoid(l), the slope of softplus(l), and that of
+        # the logits l holds complement = sigmoid(-l). The losses are
+        #     softplus(l) = -log(complement) + (1 - complement - push),
+        # whose bracket is zero but for rounding: where push is small, complement has rounded to
+        # near one and its logarithm has lost what push still holds. Much faster than torch's
+        # softplus, whose log1p is not vectorised.
         push = torch.sigmoid(logits, out=z)
         total = push.sum()
-        complement = torch.sigmoid(logits.neg_(), out=logits)
+        torch.sigmoid(logits.neg_(), out=complement)
         lost = torch.sub(1.0, complement, out=spare).sum() - total
         weight = (1 - recipe.lam) * self.negative_weight
         self.loss -= weight * (complement.log_().sum() + lost)
         self.logit_slope += weight * total
 
         push.mul_(weight)
-        if slope is not None:
-            push.mul_(slope)
+        if phi_slope is not None:
+            push.mul_(phi_slope)
         push[own] = self.positive_slopes[mine]
         if self.x.dtype != torch.float16:
             return push.to(self.x.dtype)
@@ -120,75 +215,22 @@ def _unit(rows: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
 
 
 def _negative_logits(z: Tensor, bias: Tensor, recipe: Recipe, out: Tensor) -> Tensor:
-    """scale * phi-(z) + bias, with phi- = 2((u + 1)/2)^t - 1, plus the margin for "C"."""
-    t, scale = recipe.t, recipe.scale
-    if recipe.margin_type == "A2":
-        z = _two_sided_cosine(z, recipe.margin)
+    """scale * phi-(z) + bias, with phi- = 2((u + 1)/2)^t - 1 + lift * m."""
+    t, scale, margin = recipe.t, recipe.scale, _MARGINS[recipe.margin_type]
+    if margin.negative is not None:
+        z = margin.negative(z, recipe.margin)
     torch.add(z, 1, out=out)
     if t != int(t):  # Rounding may leave a cosine just below -1.
         out.clamp_(min=0)
     if t != 1:
         out.pow_(t)
-    lift = recipe.margin if recipe.margin_type == "C" else 0.0
-    constant = bias.to(out.dtype) + scale * (lift - 1)
+    constant = bias.to(out.dtype) + scale * (margin.lift * recipe.margin - 1)
     return torch.add(constant, out, alpha=scale * 2 ** (1 - t), out=out)
 
 
-def _two_sided_cosine(z: Tensor, margin: float) -> Tensor:
-    """cos(theta - margin) by the addition formula."""
-    sine = (1 - z * z).clamp_(min=0).sqrt_()
-    return sine.mul_(math.sin(margin)).add_(z.clamp(-1, 1), alpha=math.cos(margin))
-
-
-def _half(u: Tensor, t: float) -> Tensor:
-    """(u + 1)/2, kept from going below zero where `t` is fractional."""
-    half = (u + 1) / 2
-    return half if t == int(t) else half.clamp_(min=0)
-
-
-def _g_slope(u: Tensor, t: float) -> Tensor:
-    return t * _half(u, t) ** (t - 1)
-
-
-def _inverse_sine(z: Tensor) -> Tensor:
-    """1/sin(theta), and 0 at the poles, where no slope is taken."""
-    square = 1 - z * z
-    return torch.where(square > 0, square.clamp(min=0).rsqrt(), 0.0)
-
-
 def _phi_negative_slope(z: Tensor, recipe: Recipe) -> Tensor:
-    if recipe.margin_type != "A2":
+    margin = _MARGINS[recipe.margin_type]
+    if margin.negative is None or margin.negative_slope is None:
         return _g_slope(z, recipe.t)
-    m = recipe.margin
-    turned = math.cos(m) - math.sin(m) * z * _inverse_sine(z)
-    return torch.where(z.abs() < 1, _g_slope(_two_sided_cosine(z, m), recipe.t) * turned, 0.0)
-
-
-def _phi_positive(z: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor | None]:
-    """phi+ at `z` and, for the exact gradient, its slope (None stands for one)."""
-    m, t = recipe.margin, recipe.t
-    u, u_slope = _positive_cosine(z, recipe.margin_type, m)
-    value = 2 * _half(u, t) ** t - 1
-    if recipe.margin_type == "C":
-        value = value - m
-    if recipe.gradient == "detached":
-        return value, None
-    return value, _g_slope(u, t) * u_slope
-
-
-def _positive_cosine(z: Tensor, margin_type: str, m: float) -> tuple[Tensor, Tensor]:
-    """The cosine that g is applied to for a positive, and its slope by `z`."""
-    one = torch.ones_like(z)
-    if margin_type == "C":
-        return z, one
-    theta = torch.acos(z.clamp(-1, 1))
-    turned = m * theta if margin_type == "M" else theta + m
-    speed = m if margin_type == "M" else 1.0
-    u_slope = speed * torch.sin(turned) * _inverse_sine(z)
-    if margin_type == "A2":
-        turn = math.cos(math.pi - m)
-        curved = z > turn
-        u = torch.where(curved, torch.cos(turned), z - 1 - turn)
-        return u, torch.where(curved, u_slope, one)
-    u = torch.cos(turned.clamp(max=math.pi))
-    return u, torch.where(turned < math.pi, u_slope, 0.0)
+    u = margin.negative(z, recipe.margin)
+    return _g_slope(u, recipe.t) * margin.negative_slope(z, recipe.margin)

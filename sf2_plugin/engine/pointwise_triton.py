@@ -29,12 +29,17 @@ LOG2_E = tl.constexpr(math.log2(math.e))
 class TritonPointwise(Pointwise):
     """`Pointwise` in fused kernels."""
 
+    margin_types = ("C", "A", "M", "A2")
+
     def __init__(
         self, x: Tensor, weight: Tensor, *args: Any, chunk_size: int, **kwargs: Any
     ) -> None:
         super().__init__(x, weight, *args, chunk_size=chunk_size, **kwargs)
         if not weight.is_contiguous():
-            raise ValueError('class centers must be contiguous in memory for backend "triton"')
+            raise ValueError(
+                'weight must be contiguous in memory for backend "triton", got strides '
+                f"{weight.stride()}"
+            )
         recipe, margin = self.recipe, self.recipe.margin
         faces, size = x.shape
         chunk = min(chunk_size, len(weight))
@@ -118,16 +123,16 @@ class TritonPointwise(Pointwise):
         loss, logit_slope = self.losses.sum(), self.logit_slopes.sum()
         return loss / (self.boost * LOG2_E.value), logit_slope / self.boost
 
+    @staticmethod
+    def scale_(tensor: Tensor, factor: Tensor) -> Tensor:
+        # The factor is looked at on the device; where it is one, `tensor` is left untouched.
+        programs = min(-(-tensor.numel() // TILE), SCALE_PROGRAMS)
+        _scale[(programs,)](tensor, factor, tensor.numel(), TILE=TILE)
+        return tensor
+
     def _row_grid(self, rows: Tensor) -> tuple[int]:
         """The grid of a kernel whose programs each take a few whole rows."""
         return (-(-len(rows) // self.row_tile["HEIGHT"]),)
-
-
-def scale_(tensor: Tensor, factor: Tensor) -> Tensor:
-    """tensor *= factor, a scalar on the device; where it is one, `tensor` is left untouched."""
-    programs = min(-(-tensor.numel() // TILE), SCALE_PROGRAMS)
-    _scale[(programs,)](tensor, factor, tensor.numel(), TILE=TILE)
-    return tensor
 
 
 def _power_of_2(size: int) -> int:
@@ -336,15 +341,18 @@ def _clamped(z):
 @triton.jit
 def _negative(z, margin, cos_m, sin_m, t, MARGIN_TYPE: tl.constexpr, WHOLE_T: tl.constexpr):
     """phi- and its slope by the cosine `z`."""
-    if MARGIN_TYPE == "A2":  # cos(theta - m)
+    if MARGIN_TYPE == "C":
+        phi, slope = _g(z, t, WHOLE_T)
+        phi = phi + margin
+    elif MARGIN_TYPE == "A" or MARGIN_TYPE == "M":
+        phi, slope = _g(z, t, WHOLE_T)
+    elif MARGIN_TYPE == "A2":  # cos(theta - m)
         z = _clamped(z)
         sine, inverse = _sine(z)
         phi, slope = _g(z * cos_m + sine * sin_m, t, WHOLE_T)
         slope = tl.where(inverse > 0, slope * (cos_m - sin_m * z * inverse), 0.0)
     else:
-        phi, slope = _g(z, t, WHOLE_T)
-        if MARGIN_TYPE == "C":
-            phi = phi + margin
+        tl.static_assert(False, "no phi- for this margin type")
     return phi, slope
 
 
@@ -354,24 +362,31 @@ def _positive(z, margin, cos_m, sin_m, t, MARGIN_TYPE: tl.constexpr, WHOLE_T: tl
     if MARGIN_TYPE == "C":
         phi, slope = _g(z, t, WHOLE_T)
         phi = phi - margin
-    else:
+    elif MARGIN_TYPE == "M":
         cosine = _clamped(z)
-        sine, inverse = _sine(cosine)
-        if MARGIN_TYPE == "M":
-            turned = margin * _angle(cosine)
-            inner = turned < 3.14159265358979
-            u = tl.cos(turned)
-            u_slope = margin * tl.sin(turned) * inverse
-        else:
-            inner = z > -cos_m
-            u = cosine * cos_m - sine * sin_m  # cos(theta + m)
-            u_slope = (sine * cos_m + cosine * sin_m) * inverse
-        if MARGIN_TYPE == "A2":
-            u = tl.where(inner, u, z - 1 + cos_m)
-            u_slope = tl.where(inner, u_slope, 1.0)
-        else:
-            u = tl.where(inner, u, -1.0)
-            u_slope = tl.where(inner, u_slope, 0.0)
-        phi, slope = _g(u, t, WHOLE_T)
-        slope = slope * u_slope
+        _, inverse = _sine(cosine)
+        turned = margin * _angle(cosine)
+        inner = turned < 3.14159265358979
+        phi, slope = _g(tl.where(inner, tl.cos(turned), -1.0), t, WHOLE_T)
+        slope = slope * tl.where(inner, margin * tl.sin(turned) * inverse, 0.0)
+    elif MARGIN_TYPE == "A":
+        u, u_slope = _added_angle(z, cos_m, sin_m)
+        inner = z > -cos_m
+        phi, slope = _g(tl.where(inner, u, -1.0), t, WHOLE_T)
+        slope = slope * tl.where(inner, u_slope, 0.0)
+    elif MARGIN_TYPE == "A2":
+        u, u_slope = _added_angle(z, cos_m, sin_m)
+        inner = z > -cos_m
+        phi, slope = _g(tl.where(inner, u, z - 1 + cos_m), t, WHOLE_T)
+        slope = slope * tl.where(inner, u_slope, 1.0)
+    else:
+        tl.static_assert(False, "no phi+ for this margin type")
     return phi, slope
+
+
+@triton.jit
+def _added_angle(z, cos_m, sin_m):
+    """cos(theta + m) and its slope by the cosine `z`."""
+    cosine = _clamped(z)
+    sine, inverse = _sine(cosine)
+    return cosine * cos_m - sine * sin_m, (sine * cos_m + cosine * sin_m) * inverse

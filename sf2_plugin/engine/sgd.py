@@ -28,15 +28,17 @@ class SGDStep:
             ValueError: `weight` is not among its parameters, or an option that is not supported.
         """
         if not isinstance(optimizer, torch.optim.SGD):
-            raise TypeError(f"only torch.optim.SGD can be fused, got {type(optimizer).__name__}")
+            raise TypeError(f"optimizer must be a torch.optim.SGD, got {type(optimizer).__name__}")
         group = next(
             (g for g in optimizer.param_groups if any(p is weight for p in g["params"])), None
         )
         if group is None:
-            raise ValueError("the optimizer does not hold the class centers")
+            raise ValueError(
+                "optimizer must hold the class centers, got one without them in its param_groups"
+            )
         for option in ("dampening", "nesterov", "maximize"):
             if group[option]:
-                raise ValueError(f"SGD with {option}={group[option]} cannot be fused")
+                raise ValueError(f"{option} must be off to fuse SGD, got {group[option]}")
         buffer = None
         if group["momentum"]:
             state = optimizer.state[weight]
@@ -44,3 +46,15 @@ class SGDStep:
                 state["momentum_buffer"] = torch.zeros_like(weight)
             buffer = state["momentum_buffer"] = state["momentum_buffer"].contiguous()
         return cls(float(group["lr"]), group["momentum"], group["weight_decay"], buffer)
+
+    def pack(self) -> Tensor:
+        """Its numbers as an operator takes them: data, of which none is compiled in."""
+        return torch.tensor(
+            [self.lr, self.momentum, self.weight_decay], dtype=torch.float64, device="cpu"
+        )
+
+    @classmethod
+    def unpack(cls, numbers: Tensor, momentum_buffer: Tensor | None) -> "SGDStep":
+        """The step that `pack` packed, with its momentum buffer."""
+        lr, momentum, weight_decay = numbers.tolist()
+        return cls(lr, momentum, weight_decay, momentum_buffer)

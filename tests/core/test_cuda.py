@@ -8,12 +8,11 @@ from sf2_plugin.definition import unit
 
 from ..devices import CUDA
 from ..parity import relative_error
-from .test_engine import MARGINS, answers, assert_agree, inputs
+from .test_engine import MARGINS, SWEPT, answers, assert_agree, inputs
 
 if not torch.cuda.is_available():
     pytest.skip("there is no GPU here", allow_module_level=True)
 
-BACKENDS = ["chunked", "triton"]
 SHAPES = [(1, 2, 1), (7, 100, 5), (33, 257, 64), (300, 1000, 16), (64, 5000, 128), (5, 999, 512)]
 
 
@@ -37,7 +36,7 @@ def threshold_in_a_gap(x, weight):
     return (near[widest : widest + 2].sum() / 2).item()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", SWEPT)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
 @pytest.mark.parametrize("margin_type", MARGINS)
@@ -54,7 +53,7 @@ def test_agrees_with_reference_in_float32(backend, shape, preset, margin_type):
         assert_agree(actual, expected, 1e-5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", SWEPT)
 @pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("batch", [1, 64])
@@ -78,7 +77,7 @@ def test_half_precision_products_are_summed_in_float32(backend, preset, dtype, b
     assert relative_error(head.weight.grad.cpu(), expected["weight"]) < tolerance
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", SWEPT)
 def test_with_a_grad_scaler_float16_never_overflows(backend):
     head = SphereFace2(5000, 128, backend=backend).to(CUDA)
     x, _, labels = cuda_inputs(64, 5000, 128)
@@ -105,7 +104,7 @@ def test_a_step_does_not_wait_for_the_device(upstream):
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", SWEPT)
 def test_a_repeated_call_gives_the_same_bits(backend):
     x, weight, labels = cuda_inputs(64, 5000, 128)
     first, second = (answers(backend, x, weight, labels, Recipe()) for _ in range(2))
@@ -129,11 +128,11 @@ def test_the_kernels_run_where_the_tensors_are():
 
 
 def test_more_elements_than_32_bits_can_count():
-    from sf2_plugin.engine.pointwise_triton import scale_
+    from sf2_plugin.engine.pointwise_triton import TritonPointwise
 
     if torch.cuda.mem_get_info()[0] < 6 * 2**30:
         pytest.skip("needs 6 GiB of free memory")
     values = torch.ones(2**31 + 5, dtype=torch.bfloat16, device=CUDA)
-    scale_(values, torch.tensor(2.0, device=CUDA))
+    TritonPointwise.scale_(values, torch.tensor(2.0, device=CUDA))
     assert (values[-10:] == 2).all()
     assert values.sum(dtype=torch.float64) == 2 * len(values)

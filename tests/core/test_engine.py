@@ -2,27 +2,35 @@
 
 import itertools
 import math
+from importlib.util import find_spec
 
 import pytest
 import torch
 
-from sf2_plugin import Recipe, sphereface2_loss
+from sf2_plugin import PRESETS, Recipe, sphereface2_loss
 from sf2_plugin.definition import unit
+from sf2_plugin.engine import AUTO, BACKENDS
+from sf2_plugin.engine.backends import pointwise_of
 from sf2_plugin.engine.sweep import SMALLEST_CHUNK, default_chunk_size, float16_boost
+from sf2_plugin.margins import MARGIN_TYPES
 
 from ..devices import device_of, runnable
 from ..parity import relative_error
 
-MARGINS = ["C", "A", "M", "A2"]
+MARGINS = list(MARGIN_TYPES)
+#: Backends of the sweep.
+SWEPT = [name for name, backend in BACKENDS.items() if backend.pointwise]
 SHAPES = [(1, 2, 1), (2, 3, 2), (3, 17, 1), (7, 100, 5), (33, 257, 64), (300, 1000, 16)]
 SHAPES += [(64, 5000, 128), (5, 999, 512)]
 # Off a GPU, Triton's kernels are interpreted, slowly.
 TRITON_SHAPES = [(1, 2, 1), (3, 17, 1), (7, 100, 5), (33, 257, 64), (130, 40, 3)]
-WIDEST = {"chunked": (torch.float64, 1e-10), "triton": (torch.float32, 1e-5)}
-GRID = [("chunked", shape) for shape in SHAPES] + [("triton", shape) for shape in TRITON_SHAPES]
+WIDEST = {name: (torch.float64, 1e-10) for name in SWEPT} | {"triton": (torch.float32, 1e-5)}
+GRID = [
+    (name, shape) for name in SWEPT for shape in (TRITON_SHAPES if name == "triton" else SHAPES)
+]
 
 
-@pytest.fixture(params=["chunked", "triton"])
+@pytest.fixture(params=SWEPT)
 def backend(request):
     """A backend of the sweep; the test skips where it cannot run."""
     return runnable(request.param)
@@ -68,8 +76,33 @@ def assert_agree(actual, expected, tolerance):
         assert error < tolerance, f"{name} differs by {error:.2e}"
 
 
+def test_every_backend_serves_every_margin_type(backend):
+    parts = pointwise_of(backend)
+    missing = set(MARGIN_TYPES) - set(parts.margin_types)
+    assert not missing, f"{parts.__module__} lacks the margin types {sorted(missing)}"
+    unknown = set(parts.margin_types) - set(MARGIN_TYPES)
+    assert not unknown, f"{parts.__module__} serves {sorted(unknown)}, which margins.py lacks"
+
+
+def test_every_backend_is_its_own_and_an_unknown_name_is_refused():
+    loaded = [pointwise_of(name) for name in SWEPT if name != "triton" or find_spec("triton")]
+    assert len(set(loaded)) == len(loaded)
+    assert set(AUTO) <= set(SWEPT)
+    for name in ("reference", "fastest"):
+        with pytest.raises(ValueError, match=f"sweep must be one of .*, got '{name}'"):
+            pointwise_of(name)
+
+
+def test_a_margin_type_that_a_backend_lacks_is_refused_by_it(backend, monkeypatch):
+    monkeypatch.setattr(pointwise_of(backend), "margin_types", ("C",))
+    with pytest.raises(
+        ValueError, match=r"margin_type for .*Pointwise must be one of 'C', got 'A'"
+    ):
+        answers(backend, *inputs(3, 5, 2), Recipe(margin_type="A"))
+
+
 @pytest.mark.parametrize(("backend", "shape"), GRID, ids=str)
-@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("margin_type", MARGINS)
 def test_agrees_with_reference_in_float32(backend, shape, preset, margin_type):
     recipe = Recipe.from_preset(preset, margin_type=margin_type)
@@ -103,7 +136,7 @@ def test_agrees_with_reference_in_its_widest_dtype(
 
 
 @pytest.mark.parametrize("t", [1.0, 2.0, 2.5, 7.0])
-@pytest.mark.parametrize("margin_type", ["C", "A", "M"])
+@pytest.mark.parametrize("margin_type", [m for m in MARGINS if not MARGIN_TYPES[m].whole_t])
 @pytest.mark.parametrize("gradient", ["detached", "exact"])
 def test_every_exponent(backend, t, margin_type, gradient):
     dtype, tolerance = WIDEST[backend]
@@ -124,7 +157,7 @@ def test_logits_far_from_zero_keep_their_precision(backend, bias):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_half_precision_inputs_are_summed_in_float32(backend, dtype, preset):
     recipe = Recipe.from_preset(preset)
     x, weight, labels = inputs(64, 999, 128, dtype=dtype)
@@ -205,8 +238,8 @@ def test_without_gradients_only_the_loss_is_computed():
     torch.testing.assert_close(loss, expected.detach())
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked", "triton"], indirect=True)
-@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_an_empty_batch_has_loss_zero_and_gradients_of_zeros(backend, preset):
     recipe = Recipe.from_preset(preset)
     x, weight, labels = torch.empty(0, 8), torch.randn(9, 8), torch.empty(0, dtype=torch.long)
@@ -217,7 +250,7 @@ def test_an_empty_batch_has_loss_zero_and_gradients_of_zeros(backend, preset):
     assert answer["bias"].item() == 0
 
 
-@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_one_class_has_only_positives(backend, preset):
     dtype, tolerance = WIDEST[backend]
     recipe = Recipe.from_preset(preset)
@@ -227,8 +260,8 @@ def test_one_class_has_only_positives(backend, preset):
     assert_agree(answers(backend, x, weight, labels, recipe), expected, tolerance)
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked", "triton"], indirect=True)
-@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_zero_rows_have_finite_gradients(backend, preset):
     x, weight, labels = inputs(5, 9, 8)
     x[0] = 0
@@ -237,7 +270,7 @@ def test_zero_rows_have_finite_gradients(backend, preset):
     assert all(torch.isfinite(value).all() for value in answer.values())
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked", "triton"], indirect=True)
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 @pytest.mark.parametrize("margin_type", MARGINS)
 def test_faces_on_their_own_and_on_opposite_centers(backend, margin_type):
     weight = torch.eye(4)

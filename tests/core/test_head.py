@@ -2,13 +2,15 @@
 
 import copy
 import dataclasses
+import inspect
 
 import numpy as np
 import pytest
 import torch
 
-from sf2_plugin import Recipe, SphereFace2, sphereface2_loss
-from sf2_plugin.definition import g
+from sf2_plugin import PRESETS, Recipe, SphereFace2, sphereface2_loss
+from sf2_plugin.engine import SGDStep
+from sf2_plugin.margins import g
 
 from ..parity import relative_error
 
@@ -89,7 +91,7 @@ def test_replacing_the_recipe_changes_the_margin(batch):
     assert head(*batch) < before
 
 
-@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_under_autocast_the_loss_stays_float32(batch, preset, dtype):
     head = SphereFace2(50, 16, preset=preset)
@@ -116,7 +118,7 @@ def test_with_a_grad_scaler_the_step_is_that_without(batch):
     torch.testing.assert_close(scaled.bias, plain.bias)
 
 
-@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_compiles_into_one_graph(batch, preset):
     x, labels = batch
     head = SphereFace2(50, 16, preset=preset)
@@ -143,16 +145,15 @@ def test_the_operators_pass_opcheck(batch, weight_norm, sgd):
     head = SphereFace2(50, 16, weight_norm=weight_norm)
     x = torch.nn.functional.normalize(x)
     arguments = [x, head.weight.detach().clone(), labels, head.bias.detach()]
-    arguments += [recipe.margin_type, recipe.lam, recipe.scale, recipe.margin, recipe.t]
-    arguments += [recipe.loss_weight, recipe.gradient, recipe.weight_norm, 0.0]
     buffer = torch.zeros_like(head.weight) if sgd else None
-    arguments += [torch.float32, 1.0, 7, "chunked", sgd, buffer, True, sgd is None]
+    step = SGDStep(*sgd, buffer).pack() if sgd else None
+    arguments += [*recipe.pack(), torch.float32, 1.0, 7, "chunked", step, buffer, True, not sgd]
     torch.library.opcheck(torch.ops.sf2_plugin.sweep.default, tuple(arguments))
     if sgd:
         return
 
     loss, *gradients = torch.ops.sf2_plugin.sweep(*arguments)
-    inputs = [x.clone().requires_grad_(), head.weight, head.bias, loss, *gradients]
+    inputs = [x.clone().requires_grad_(), head.weight, head.bias, loss, *gradients, "chunked"]
     torch.library.opcheck(torch.ops.sf2_plugin.attach.default, tuple(inputs))
 
 
@@ -177,14 +178,17 @@ def test_extra_memory_of_a_step_does_not_grow_with_the_classes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(preset="softmax"), "preset must be one of 'opensphere', 'wespeaker', got 'softmax'"),
+        (
+            dict(preset="softmax"),
+            "preset must be one of 'opensphere', 'wespeaker', 'uniface', got 'softmax'",
+        ),
         (dict(margin_type="B"), "margin_type must be one of 'C', 'A', 'M', 'A2', got 'B'"),
         (dict(backend="cuda"), "backend must be one of 'auto', 'reference', 'chunked', 'triton'"),
         (dict(lam=1.0), "lam must be a number between 0 and 1, both excluded, got 1.0"),
         (dict(lam=0.0), "lam must be"),
-        (dict(scale=0), "scale must be a number positive, got 0"),
+        (dict(scale=0), "scale must be a number above 0, got 0"),
         (dict(scale=float("nan")), "scale must be"),
-        (dict(margin=-0.1), "margin must be a number at least 0, got -0.1"),
+        (dict(margin=-0.1), "margin must be a number at least 0 for margin_type 'C', got -0.1"),
         (dict(margin="big"), "margin must be a number"),
         (dict(margin=0.5, margin_type="M"), "at least 1 for margin_type 'M', got 0.5"),
         (dict(margin=3.2, margin_type="A"), "pi for margin_type 'A', got 3.2"),
@@ -214,6 +218,7 @@ def test_bad_hyperparameters_are_named(arguments, message):
         (torch.zeros(2, 16), torch.zeros(3).long(), ValueError, r"labels must have shape \(2,\)"),
         (torch.zeros(2, 16), torch.zeros(2, 1).long(), ValueError, r"got \(2, 1\)"),
         (torch.zeros(2, 16), torch.zeros(2), TypeError, "labels must be integers, got torch.float"),
+        (torch.zeros(2, 16), torch.zeros(2).bool(), TypeError, "must be integers, got torch.bool"),
         (torch.zeros(2, 16), torch.tensor([0, 50]), ValueError, r"0..49, got labels from 0 to 50"),
         (torch.zeros(2, 16), torch.tensor([-2, 0]), ValueError, r"got labels from -2 to 0"),
         (
@@ -228,6 +233,22 @@ def test_bad_batches_are_refused(backend, embeddings, labels, error, message):
     head = SphereFace2(50, 16, backend=backend)
     with pytest.raises(error, match=message):
         head(embeddings, labels)
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias", "error", "message"),
+    [
+        (torch.zeros(7), torch.zeros(1), ValueError, r"weight must have .* size\), got \(7,\)"),
+        (torch.zeros(7, 2, 3), torch.zeros(1), ValueError, r"got \(7, 2, 3\)"),
+        (torch.zeros(7, 3).long(), torch.zeros(1), TypeError, "weight must be floating point, got"),
+        (torch.zeros(7, 3), torch.zeros(7), ValueError, r"bias must have shape \(1,\), got \(7,\)"),
+        (torch.zeros(7, 3), torch.zeros(()), ValueError, r"bias must have shape \(1,\), got \(\)"),
+        (torch.zeros(7, 3), torch.zeros(1).int(), TypeError, "bias must be floating point, got"),
+    ],
+)
+def test_class_centers_and_a_bias_that_do_not_fit_are_refused(weight, bias, error, message):
+    with pytest.raises(error, match=message):
+        sphereface2_loss(torch.zeros(2, 3), weight, torch.tensor([0, 1]), bias, Recipe())
 
 
 def test_not_finite_embeddings_are_named_on_request_and_show_in_the_loss_otherwise(batch):
@@ -277,3 +298,9 @@ def test_cosines_of_another_dtype():
         cosine = head.cosine(x.to(dtype))
         assert cosine.dtype == torch.promote_types(dtype, torch.float32)
         torch.testing.assert_close(cosine.float(), head.cosine(x.to(dtype).float()))
+
+
+def test_the_head_takes_every_hyperparameter_but_the_initial_bias():
+    taken = set(inspect.signature(SphereFace2).parameters)
+    missing = {field.name for field in dataclasses.fields(Recipe)} - {"bias"} - taken
+    assert not missing, f"SphereFace2 does not take {sorted(missing)}"

@@ -1,10 +1,14 @@
 """Presets and their overrides."""
 
+import copy
 import dataclasses
+import math
+import pickle
 
 import pytest
 
 from sf2_plugin import PRESETS, Recipe
+from sf2_plugin.margins import MARGIN_TYPES
 
 
 def test_the_default_is_the_authors_recipe():
@@ -30,6 +34,54 @@ def test_a_margin_type_brings_its_own_margin():
     assert Recipe.from_preset("wespeaker", margin_type="A2").margin == 0.15
     assert Recipe.from_preset("wespeaker", margin_type="C").margin == 0.2
     assert Recipe.from_preset(margin_type="A", margin=0.1).margin == 0.1
+
+
+def test_the_margin_types_of_the_presets_keep_the_presets_margin():
+    for preset, values in PRESETS.items():
+        for name, margin in MARGIN_TYPES.items():
+            expected = values["margin"] if name == values["margin_type"] else margin.default
+            recipe = Recipe.from_preset(preset, margin_type=name)
+            assert recipe.margin == expected
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_written_in_full(preset):
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    missing, unknown = fields - set(PRESETS[preset]), set(PRESETS[preset]) - fields
+    assert not missing, f"preset {preset!r} leaves out {sorted(missing)}"
+    assert not unknown, f"preset {preset!r} names {sorted(unknown)}, which Recipe lacks"
+
+
+@pytest.mark.parametrize("margin_type", MARGIN_TYPES)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_packing_loses_nothing_but_the_initial_bias(preset, margin_type):
+    recipe = Recipe.from_preset(preset, margin_type=margin_type, scale=23.5, lam=0.123456789)
+    unpacked = Recipe.unpack(*recipe.pack())
+    assert dataclasses.replace(unpacked, bias=recipe.bias) == recipe
+
+
+def test_a_copied_recipe_packs_its_own_numbers():
+    recipe = dataclasses.replace(copy.deepcopy(Recipe()), margin=0.25)
+    assert Recipe.unpack(*pickle.loads(pickle.dumps(recipe)).pack()).margin == 0.25
+
+
+def test_uniface_starts_where_its_negatives_add_up_to_a_tenth():
+    recipe = Recipe.from_preset("uniface")
+    assert (recipe.margin_type, recipe.t, recipe.margin, recipe.scale) == ("C", 1, 0.2, 64)
+    assert (recipe.lam, recipe.loss_weight) == (0.5, 128)
+    assert (recipe.gradient, recipe.weight_norm) == ("exact", "in_graph")
+    for num_classes in (1, 50, 10**6):
+        logit = recipe.scale * recipe.margin + recipe.initial_bias(num_classes)
+        assert num_classes * math.exp(logit) == pytest.approx(0.1)
+
+
+def test_the_initial_bias_is_a_number_or_a_rule():
+    assert Recipe(bias=3).initial_bias(10) == 3
+    assert Recipe(bias="closed_form").initial_bias(10) == Recipe().initial_bias(10)
+    with pytest.raises(ValueError, match="bias must be one of 'closed_form', 'uniface', got 'no'"):
+        Recipe(bias="no")
+    with pytest.raises(ValueError, match="bias must be a number that is finite, got inf"):
+        Recipe(bias=math.inf)
 
 
 def test_none_keeps_the_preset_value():

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from sf2_plugin import Recipe, SphereFace2
-from sf2_plugin.definition import phi_negative, phi_positive, softplus, unit
+from sf2_plugin.definition import softplus, unit
 from sf2_plugin.engine import backends, resolve_backend
+from sf2_plugin.margins import MARGIN_TYPES, phi_negative, phi_positive
 
 from ..devices import CPU, device_of
 from ..parity import relative_error
@@ -59,7 +60,7 @@ def terms_by_definition(z, recipe, start):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("gradient", ["detached", "exact"])
-@pytest.mark.parametrize("margin_type", ["C", "A", "M", "A2"])
+@pytest.mark.parametrize("margin_type", MARGIN_TYPES)
 def test_slopes_and_sums_are_those_of_the_definition(margin_type, gradient, dtype):
     recipe = Recipe.from_preset(margin_type=margin_type, gradient=gradient)
     boost = 1024.0 if dtype == torch.float16 else 1.0
@@ -125,13 +126,12 @@ def test_class_centers_must_be_contiguous():
     head = SphereFace2(9, 6, backend="triton")
     head.weight.data = torch.randn(6, 9).T
     head.to(DEVICE)
-    with pytest.raises(ValueError, match="class centers must be contiguous in memory"):
+    with pytest.raises(ValueError, match="weight must be contiguous in memory"):
         head(torch.randn(3, 6, device=DEVICE), torch.arange(3, device=DEVICE))
 
 
 def test_scaling_leaves_alone_what_a_factor_of_one_scales():
-    from sf2_plugin.engine.pointwise_triton import scale_
-
+    scale_ = backends.pointwise_of("triton").scale_
     values = vectors(333, seed=0)
     for factor in (1.0, 0.5, 65536.0, 0.0):
         scaled = scale_(values.clone(), torch.tensor(factor, device=DEVICE))
@@ -143,6 +143,7 @@ import itertools, sys
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from sf2_plugin.engine import pointwise_triton as kernels
+from sf2_plugin.margins import MARGIN_TYPES
 
 def check(kernel, constants, **types):
     names = kernel.arg_names
@@ -156,7 +157,7 @@ integers = dict.fromkeys(["start", "num_classes", "num_faces"], "i32")
 sums = {"losses": "*fp64", "logit_slopes": "*fp64"}
 given = {"z_chunk": "*fp32", "labels": "*i64", "bias": "*fp32", **sums, **integers, **floats}
 for margin_type, (whole_t, half) in itertools.product(
-    ["C", "A", "M", "A2"], [(3, "*fp32"), (0, "*bf16")]
+    MARGIN_TYPES, [(3, "*fp32"), (0, "*bf16")]
 ):
     constants = {"MARGIN_TYPE": margin_type, "WHOLE_T": whole_t, "EXACT": True, "FILTER": True}
     constants["CLAMP"] = half != "*fp32"

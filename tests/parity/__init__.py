@@ -13,6 +13,7 @@ from sf2_plugin.definition import unit
 FOLDER = Path(__file__).parents[1] / "data" / "parity"
 CHECKPOINT = FOLDER / "arcface_torch_world2"
 
+UNIFACE_CASES = [f"uniface_{k}" for k in range(5)]
 HEAD_CASES = [f"opensphere_{k}" for k in range(7)] + [f"wespeaker_{k}" for k in range(5)]
 
 
@@ -57,6 +58,22 @@ def load_head_case(name: str) -> HeadCase:
         bias=tensors["bias"].reshape(1).requires_grad_(),
         expected=tensors,
     )
+
+
+def load_uniface_case(name: str) -> tuple[HeadCase, float]:
+    """A case, and the weight of its negatives."""
+    values = {k: torch.as_tensor(v) for k, v in load_case("uniface.npz", name).items()}
+    scale, margin = values["s"].item(), values["m"].item() / 2
+    recipe = Recipe.from_preset("uniface", scale=scale, margin=margin, loss_weight=2 * scale)
+    case = HeadCase(
+        recipe=recipe,
+        embeddings=values["x"].requires_grad_(),
+        weight=values["w"].requires_grad_(),
+        labels=values["y"],
+        bias=(-values["bias"] - scale * margin).requires_grad_(),
+        expected=values,
+    )
+    return case, values["l"].item()
 
 
 def relative_error(actual: Tensor, expected: Tensor, floor: float = 0.0) -> float:

@@ -1,4 +1,9 @@
-"""What a head refuses, each with one sentence that says what was given and what is wanted."""
+"""What is refused: one sentence each, "X must be ..., got ...", before anything is computed."""
+
+import math
+import numbers
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -6,17 +11,49 @@ from torch import Tensor
 INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
+def require_one_of(name: str, value: object, known: Iterable[str]) -> None:
+    """Raises ValueError where `value` is none of the names in `known`."""
+    known = tuple(known)
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+
+
+def require_number(
+    name: str, value: Any, wanted: str = "", holds: Callable[[Any], bool] = lambda value: True
+) -> float:
+    """`value` as a float; ValueError where it is no finite number, or not one that is `wanted`."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and holds(value)):
+        raise ValueError(f"{name} must be a number {wanted or 'that is finite'}, got {value!r}")
+    return float(value)
+
+
+def require_count(name: str, value: Any) -> int:
+    """`value` as an int; ValueError where it is no whole number of at least 1."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return int(value)
+
+
 def check_inputs(embeddings: Tensor, weight: Tensor, labels: Tensor, bias: Tensor) -> None:
     """Shapes, dtypes and devices: nothing that needs to look at a value.
 
     Raises:
-        TypeError: embeddings that are not floating point, labels that are not integers.
+        TypeError: embeddings, class centers or bias that are not floating point, labels that are
+            not integers.
         ValueError: a shape or a device that does not fit.
     """
-    if not embeddings.is_floating_point():
-        raise TypeError(f"embeddings must be floating point, got {embeddings.dtype}")
+    for name, tensor in (("embeddings", embeddings), ("weight", weight), ("bias", bias)):
+        if not tensor.is_floating_point():
+            raise TypeError(f"{name} must be floating point, got {tensor.dtype}")
     if labels.dtype not in INTEGER_TYPES:
         raise TypeError(f"labels must be integers, got {labels.dtype}")
+    if weight.ndim != 2:
+        raise ValueError(
+            f"weight must have shape (classes, embedding size), got {tuple(weight.shape)}"
+        )
+    if bias.shape != (1,):
+        raise ValueError(f"bias must have shape (1,), got {tuple(bias.shape)}")
     size = weight.shape[1]
     if embeddings.ndim != 2 or embeddings.shape[1] != size:
         raise ValueError(
