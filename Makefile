@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 FACES ?=
 ARCFACE_TORCH ?=
 HOSTS ?=
+STACK ?=
+TESTS ?=
 
-.PHONY: demo test test-arcface lint bench bench-gpu build clean
+.PHONY: demo test test-arcface stacks lint bench bench-gpu build clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt -e ".[all,bench,dev]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[all,hosts,bench,dev]"
 	touch $@
 
 demo: $(VENV)/.installed
@@ -22,6 +24,10 @@ test: lint
 # Against the real host: make test-arcface ARCFACE_TORCH=insightface/recognition/arcface_torch
 test-arcface: $(VENV)/.installed
 	ARCFACE_TORCH="$(abspath $(ARCFACE_TORCH))" $(BIN)/python -m pytest tests/integrations/test_arcface_torch.py
+
+# Every environment of noxfile.py in turn, then docs/stacks.md; one: make stacks STACK=torch2.6
+stacks: $(VENV)/.installed
+	$(BIN)/nox -s $(if $(STACK),"stack($(STACK))",stack) -- $(TESTS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

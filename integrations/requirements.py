@@ -3,8 +3,11 @@
 import importlib
 
 
-def require(module: str, extra: str) -> None:
-    """Import `module`, or say which extra brings it.
+def require(module: str, *extras: str) -> None:
+    """Import `module`, or say which extras bring it.
+
+    The extra "hosts" is for an environment that has no host: their packages exist under several
+    names that install over each other (mmcv and mmcv-lite, mmpretrain and onedl-mmpretrain).
 
     Raises:
         ImportError: `module`, or something it needs, is missing.
@@ -12,6 +15,5 @@ def require(module: str, extra: str) -> None:
     try:
         importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(
-            f'{module} cannot be imported ({error}): pip install "sf2-plugin[{extra}]"'
-        ) from error
+        wanted = " ".join(f'"sf2-plugin[{extra}]"' for extra in extras)
+        raise ImportError(f"{module} cannot be imported ({error}): pip install {wanted}") from error

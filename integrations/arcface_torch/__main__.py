@@ -30,7 +30,7 @@ def main() -> None:
         parser.error(f"there is no {given.script} here: run this from arcface_torch's folder")
     try:
         for library in LIBRARIES:
-            require(library, extra="insightface")
+            require(library, "insightface")
     except ImportError as error:
         parser.exit(2, f"{error}\n")
     sys.argv = [given.script, *script_arguments]

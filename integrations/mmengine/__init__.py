@@ -9,7 +9,7 @@ Frameworks built on MMEngine find these names too, because their registries ask 
 
 from ..requirements import require
 
-require("mmengine", extra="mmengine")
+require("mmengine", "mmengine", "hosts")
 
 from mmengine.registry import MODELS  # noqa: E402
 

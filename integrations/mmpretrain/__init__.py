@@ -8,7 +8,7 @@ Importing this package registers everything::
 
 from ..requirements import require
 
-require("mmpretrain", extra="mmpretrain")
+require("mmpretrain", "mmpretrain", "hosts")
 
 from ..mmengine import (  # noqa: E402
     FacePairDataset,

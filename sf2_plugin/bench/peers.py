@@ -134,7 +134,7 @@ CHECKOUTS = {
 }
 PACKAGES = {
     "pytorch-metric-learning": Package("pytorch_metric_learning.losses", "bench", _cosface_loss),
-    "mmpretrain": Package("mmpretrain.models.heads", "mmpretrain", _arcface_cls_head),
+    "mmpretrain": Package("mmpretrain.models.heads", "hosts", _arcface_cls_head),
 }
 
 

@@ -1,0 +1,124 @@
+"""Writes what a stack's run of the tests showed, and `docs/stacks.md` of all runs::
+
+python stacks/report.py record NAME results.xml
+"""
+
+import argparse
+import json
+import platform
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sf2_plugin.atomic import atomic_file
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+#: Column -> the packages that may stand in it: one is installed, or none.
+PACKAGES = {
+    "torch": ["torch"],
+    "NumPy": ["numpy"],
+    "Triton": ["triton"],
+    "MMEngine": ["mmengine", "onedl-mmengine"],
+    "MMPretrain": ["mmpretrain", "onedl-mmpretrain"],
+    "MMCV": ["mmcv", "mmcv-lite", "onedl-mmcv"],
+    "mxnet": ["mxnet"],
+    "SciPy": ["scipy"],
+    "ONNX Runtime": ["onnxruntime"],
+}
+HEAD = """\
+# Stacks
+
+The environments this package is tested in, made by `make stacks` (`nox -l` lists them, and
+`nox -s "stack(NAME)"` runs one): each is a pinned set of [`stacks/`](../stacks), or the project's
+own `constraints.txt`, in an environment of its own, with the whole suite run in it on Linux without
+a GPU. Installing this package into them has changed no package that was there.
+"""
+
+
+def installed(names: list[str]) -> str:
+    for name in names:
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        return version if name == names[0] else f"{name} {version}"
+    return ""
+
+
+def counted(results: Path) -> dict[str, Any]:
+    """Figures of a file that pytest's --junitxml has written."""
+    outcomes: Counter[str] = Counter()
+    skips: Counter[str] = Counter()
+    failures = []
+    for case in ElementTree.parse(results).iter("testcase"):
+        outcome = next((e for e in case if e.tag in ("skipped", "failure", "error")), None)
+        outcomes["passed" if outcome is None else outcome.tag] += 1
+        if outcome is None:
+            continue
+        if outcome.tag == "skipped":
+            skips[outcome.get("message", "")] += 1
+        else:
+            failures.append(f"{case.get('classname')}::{case.get('name')}")
+    return {
+        "passed": outcomes["passed"],
+        "failed": sorted(failures),
+        "skipped": dict(sorted(skips.items())),
+    }
+
+
+def record(name: str, results: Path) -> None:
+    figures = {
+        "python": platform.python_version(),
+        "versions": {column: installed(names) for column, names in PACKAGES.items()},
+        **counted(results),
+    }
+    (DOCS / "stacks").mkdir(exist_ok=True)
+    with atomic_file(DOCS / "stacks" / f"{name}.json") as file:
+        file.write(json.dumps(figures, indent=2).encode() + b"\n")
+
+
+def page(stacks: dict[str, Any]) -> str:
+    columns = ["stack", "Python", *PACKAGES, "passed", "failed", "skipped"]
+    lines = [HEAD, f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for name, figures in stacks.items():
+        cells = [name, figures["python"], *(figures["versions"][column] for column in PACKAGES)]
+        cells += [figures["passed"], len(figures["failed"]), sum(figures["skipped"].values())]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    everywhere = set.intersection(*(set(figures["skipped"]) for figures in stacks.values()))
+    lines += ["", "## Not run", "", "Tests skipped in every stack:", ""]
+    lines += [f"- {reason}" for reason in sorted(everywhere)]
+    for name, figures in stacks.items():
+        lines += ["", f"### {name}", ""]
+        own = {k: n for k, n in figures["skipped"].items() if k not in everywhere}
+        lines += [f"- {n} skipped: {reason}" for reason, n in own.items()]
+        lines += [f"- failed: `{test}`" for test in figures["failed"]]
+        if not own and not figures["failed"]:
+            lines.append("Nothing else.")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """1 where a test of the run that is recorded has failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["record", "page"])
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("results", nargs="?", type=Path)
+    options = parser.parse_args()
+    if options.what == "record":
+        record(options.name, options.results)
+    files = (DOCS / "stacks").glob("*.json")
+    stacks = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+
+    def age(name: str) -> list[int]:
+        return [int(part) for part in stacks[name]["versions"]["torch"].split("+")[0].split(".")]
+
+    with atomic_file(DOCS / "stacks.md") as file:
+        file.write(page({name: stacks[name] for name in sorted(stacks, key=age)}).encode())
+    return 1 if options.what == "record" and stacks[options.name]["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
