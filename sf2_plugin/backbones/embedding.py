@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..atomic import atomic_file
 from ..data.alignment import align_face
+from ..data.arrays import read_arrays
 from ..data.images import decode_image
 from .protocol import Backbone
 
@@ -144,7 +145,7 @@ def _part_key(settings: str, encoded: list[bytes], points: NDArray[np.float32] |
 def _load_part(path: Path, images: int) -> NDArray[np.float32] | None:
     """A cached part; None where there is none, or one that is damaged."""
     try:
-        part = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        part = read_arrays(path)["embeddings"]
+    except (OSError, ValueError, KeyError):
         return None
     return part if part.ndim == 2 and len(part) == images and part.dtype == np.float32 else None

@@ -3,7 +3,6 @@
 import argparse
 import functools
 import warnings
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..backbones import Backbone, file_digest, open_backbone
 from ..backbones.embedding import BATCH_SIZE, default_cache, embed_images
+from ..data.arrays import read_arrays
 from ..options import count
 from ..progress import progress_bar
 
@@ -77,17 +77,7 @@ class Model:
     @functools.cached_property
     def arrays(self) -> dict[str, NDArray]:
         """What a file of saved embeddings holds, by name; one array is called `embeddings`."""
-        try:
-            content = np.load(self.path, allow_pickle=False)
-            if isinstance(content, np.ndarray):
-                return {"embeddings": content}
-            with content:
-                return {name: content[name] for name in content.files}
-        except (ValueError, EOFError, zipfile.BadZipFile):
-            raise ValueError(
-                f"{self.path} cannot be read as saved arrays: a whole .npy or .npz file of numbers "
-                "or text is wanted, without Python objects"
-            ) from None
+        return read_arrays(self.path)
 
     def array(self, name: str) -> NDArray:
         """One saved array; a ValueError that names those there are."""

@@ -1,28 +1,30 @@
-"""InsightFace's `.bin` pair sets, read without unpickling.
+"""InsightFace's `.bin` pair sets, read without running the program that a pickle is.
 
 A `.bin` file (`lfw.bin`, `cfp_fp.bin`, `agedb_30.bin`, ...) is a pickle of
-`(images, issame)`: two encoded images a pair, one flag a pair. A pickle is a program, so none is
-run here: the few opcodes that such files are made of are interpreted as data, and every other
-opcode, and every global that is not a byte string's or a NumPy array's, is refused by name.
+`(images, issame)`: two encoded images a pair, one flag a pair. Opcodes that such files are not made
+of are refused, and of all globals only those that make byte strings and NumPy arrays are answered,
+by stand-ins that keep bytes and numbers; every other is refused by name.
 
 Files in circulation were written by Python 2 (images as `str`), by Python 3 (images as `bytes`,
-at protocol 2 through `_codecs.encode`), and from OpenCV's output (images as uint8 arrays, flags as
-`numpy.bool_`); all of them are read.
+at protocol 2 through `_codecs.encode`), and from OpenCV's output (images as uint8 arrays); flags
+are booleans, integers or floats, in a list or an array. All of them are read.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 import pickletools
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..atomic import atomic_file
+from ..reading import reading
 
 
 def read_pair_bin(path: str | Path) -> tuple[list[bytes], NDArray[np.bool_]]:
@@ -37,14 +39,10 @@ def read_pair_bin(path: str | Path) -> tuple[list[bytes], NDArray[np.bool_]]:
             for each flag.
         FileNotFoundError: there is no such file.
     """
-    content = Path(path).read_bytes()
-    try:
-        return _pairs(_parse(content))
-    except IndexError:
-        reason = "its pickle takes a value that it has not put there"
-    except ValueError as error:
-        reason = str(error)
-    raise ValueError(f"{path} is not a readable pair file (images, issame): {reason}")
+    with reading(path, "a pair file (images, issame)"):
+        content = Path(path).read_bytes()
+        _check_opcodes(content)
+        return _pairs(_Unpickler(content).load())
 
 
 def write_pair_bin(path: str | Path, images: Sequence[bytes], issame: ArrayLike) -> None:
@@ -60,153 +58,103 @@ def write_pair_bin(path: str | Path, images: Sequence[bytes], issame: ArrayLike)
         pickle.dump((pairs[0], pairs[1].tolist()), file, protocol=4)
 
 
-class _Global(NamedTuple):
-    """A function or class that the pickle names; it stays a name."""
-
-    name: str
-
-
-class _Dtype(NamedTuple):
-    """numpy.dtype, of which the code alone (u1, b1) is kept."""
-
-    code: str
-
-
-@dataclass
-class _Array:
-    """numpy.ndarray, of which the bytes alone are kept."""
-
-    code: str = ""
-    content: bytes = b""
-
-
-_GLOBALS = frozenset(
-    {
-        "_codecs.encode",
-        "numpy.dtype",
-        "numpy.ndarray",
-        "numpy.core.multiarray._reconstruct",
-        "numpy.core.multiarray.scalar",
-        "numpy.core.numeric._frombuffer",
-    }
+_OPCODES = re.compile(
+    "PROTO|FRAME|STOP|MARK|NONE|NEWTRUE|NEWFALSE|BININT[12]?|LONG1|BINFLOAT"
+    "|(SHORT_)?BIN(UNICODE|STRING|BYTES)|BIN(UNICODE|BYTES)8|BYTEARRAY8"
+    "|EMPTY_LIST|APPENDS?|(EMPTY_)?TUPLE|TUPLE[123]"
+    "|(LONG_)?BIN(PUT|GET)|MEMOIZE|(STACK_)?GLOBAL|REDUCE|BUILD"
 )
 
 
-def _parse(content: bytes) -> object:
-    """The value that a pickle made of data alone stands for."""
-    stack: list = []
-    marks: list[int] = []
-    memo: dict[int, object] = {}
-    encoded = 0
-    argument: Any
+def _check_opcodes(content: bytes) -> None:
+    """Refuse what would cost the unpickler time and memory out of all proportion.
 
-    def since_mark() -> list:
-        start = marks.pop()
-        values = stack[start:]
-        del stack[start:]
-        return values
-
+    Its memo has room for the highest number ever named, so that ten bytes can ask for 64 GiB, and
+    keys of one hash make a dictionary's time quadratic.
+    """
     for opcode, argument, position in pickletools.genops(content):
-        match opcode.name:
-            case "PROTO" | "FRAME":
-                pass
-            case "STOP":
-                return stack.pop()
-            case "MARK":
-                marks.append(len(stack))
-            case "BININT" | "BININT1" | "BININT2" | "LONG1":
-                stack.append(argument)
-            case "NEWTRUE" | "NEWFALSE" | "NONE":
-                stack.append({"NEWTRUE": True, "NEWFALSE": False, "NONE": None}[opcode.name])
-            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8":
-                stack.append(argument)
-            case "BINBYTES" | "SHORT_BINBYTES" | "BINBYTES8" | "BYTEARRAY8":
-                stack.append(bytes(argument))
-            case "BINSTRING" | "SHORT_BINSTRING":  # Python 2's str
-                stack.append(argument.encode("latin-1"))
-            case "EMPTY_LIST":
-                stack.append([])
-            case "APPEND":
-                value = stack.pop()
-                _list(stack[-1]).append(value)
-            case "APPENDS":
-                values = since_mark()
-                _list(stack[-1]).extend(values)
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "TUPLE":
-                stack.append(tuple(since_mark()))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                values = [stack.pop() for _ in range(int(opcode.name[-1]))]
-                stack.append(tuple(reversed(values)))
-            case "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                if argument not in memo:
-                    raise IndexError
-                stack.append(memo[argument])
-            case "GLOBAL":
-                stack.append(_global(argument.replace(" ", ".", 1)))
-            case "STACK_GLOBAL":
-                name, module = stack.pop(), stack.pop()
-                if not isinstance(module, str) or not isinstance(name, str):
-                    raise ValueError("it names a global by something other than text")
-                stack.append(_global(f"{module}.{name}"))
-            case "REDUCE":
-                arguments, function = stack.pop(), stack.pop()
-                stack.append(_call(function, arguments))
-                if isinstance(stack[-1], bytes):
-                    encoded += len(stack[-1])
-                    if encoded > len(content):  # one text encoded over and over
-                        raise ValueError("it unfolds to more bytes than it has")
-            case "BUILD":
-                state = stack.pop()
-                _set_state(stack[-1], state)
-            case _:
-                raise ValueError(f"opcode {opcode.name} at byte {position} is refused")
-    raise ValueError("it has no end")
+        if not _OPCODES.fullmatch(opcode.name):
+            raise ValueError(f"opcode {opcode.name} at byte {position} is refused")
+        if opcode.name == "LONG_BINPUT" and int(argument or 0) > len(content):
+            raise ValueError(f"it numbers a value {argument}, and has {len(content)} bytes")
 
 
-def _list(value: object) -> list:
-    if not isinstance(value, list):
-        raise ValueError(f"it appends to a {type(value).__name__}")
-    return value
+class _Unpickler(pickle.Unpickler):
+    """Calls nothing but what stands below."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content), encoding="bytes")  # Python 2's str
+        self.may_copy = len(content)
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        name = f"{module}.{name}".replace("numpy._core.", "numpy.core.", 1)  # the same in NumPy 2
+        makers: dict[str, Callable[..., Any]] = {
+            "_codecs.encode": self._encode,
+            "numpy.dtype": _Dtype,
+            "numpy.ndarray": _Array,
+            "numpy.core.multiarray._reconstruct": lambda *_: _Array.__new__(_Array),
+            "numpy.core.multiarray.scalar": lambda dtype, content: _Array(dtype, content).number(),
+            "numpy.core.numeric._frombuffer": self._frombuffer,
+        }
+        if name not in makers:
+            raise ValueError(f"it asks for {name[:200]}, which is refused: it may hold data alone")
+        return makers[name]
+
+    def _encode(self, text: str, encoding: str) -> bytes:
+        """How Python 3 writes bytes at protocol 2."""
+        if encoding not in ("latin1", "latin-1"):
+            raise ValueError(f"it encodes text as {str(encoding)[:80]!r}")
+        self._copy(text)
+        return text.encode("latin-1")
+
+    def _frombuffer(self, content: bytes | bytearray, dtype: _Dtype, *_: object) -> _Array:
+        if isinstance(content, bytearray):
+            self._copy(content)
+            content = bytes(content)
+        return _Array(dtype, content)
+
+    def _copy(self, content: Sequence) -> None:
+        self.may_copy -= len(content)
+        if self.may_copy < 0:  # one text or buffer over and over
+            raise ValueError("it unfolds to more bytes than it has")
 
 
-def _global(name: str) -> _Global:
-    name = name.replace("numpy._core.", "numpy.core.", 1)  # NumPy 2's name of the same module
-    if name not in _GLOBALS:
-        raise ValueError(f"it asks for {name[:200]}, which is refused: pair files hold data alone")
-    return _Global(name)
+class _Dtype:
+    """numpy.dtype of numbers, of whose state the byte order alone is kept."""
+
+    def __init__(self, code: str | bytes, *_: object) -> None:
+        name = code.decode("latin-1") if isinstance(code, bytes) else code
+        if not re.fullmatch("b1|[iu][1248]|f[248]", name):
+            raise ValueError(f"it holds an array of {name[:80]!r}")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: tuple) -> None:
+        order: Any = state[1].decode() if isinstance(state[1], bytes) else state[1]
+        self.dtype = self.dtype.newbyteorder(order)
 
 
-def _call(function: object, arguments: object) -> object:
-    """What calling a permitted global would have made."""
-    match function, arguments:
-        case _Global("_codecs.encode"), (str(text), "latin1" | "latin-1"):
-            return text.encode("latin-1")
-        case _Global("numpy.dtype"), (("u1" | b"u1" | "b1" | b"b1") as code, *_):
-            return _Dtype(code if isinstance(code, str) else code.decode())
-        case _Global("numpy.core.multiarray._reconstruct"), (_Global("numpy.ndarray"), *_):
-            return _Array()
-        case _Global("numpy.core.numeric._frombuffer"), (bytes(content), _Dtype(code), *_):
-            return _Array(code, content)
-        case _Global("numpy.core.multiarray.scalar"), (_Dtype("b1"), (b"\0" | b"\1") as flag):
-            return flag == b"\1"
-    name = function.name if isinstance(function, _Global) else type(function).__name__
-    raise ValueError(f"it calls {name} otherwise than a byte string or an array is made")
+class _Array:
+    """numpy.ndarray: its bytes, of which there is no copy where images share one."""
 
+    dtype = np.dtype("u1")
+    content = b""
 
-def _set_state(target: object, state: object) -> None:
-    match target, state:
-        case _Dtype(), tuple():
-            pass
-        case _Array(), (int(), tuple(), _Dtype(code), bool(), bytes(content)):
-            target.code, target.content = code, content
-        case _:
-            raise ValueError(f"it sets the state of a {type(target).__name__}")
+    def __init__(self, dtype: _Dtype, content: bytes) -> None:
+        if not isinstance(dtype, _Dtype) or not isinstance(content, bytes):
+            raise ValueError("it makes an array otherwise than of bytes")
+        self.dtype, self.content = dtype.dtype, content
+
+    def __setstate__(self, state: tuple) -> None:
+        _, _, dtype, _, content = state
+        self.__init__(dtype, content)  # type: ignore[misc]
+
+    def numbers(self) -> list[Any]:
+        return np.frombuffer(self.content, self.dtype).tolist()
+
+    def number(self) -> Any:
+        if len(self.content) != self.dtype.itemsize:
+            raise ValueError("it makes a number otherwise than of its bytes")
+        return self.numbers()[0]
 
 
 def _pairs(value: object) -> tuple[list[bytes], NDArray[np.bool_]]:
@@ -216,13 +164,13 @@ def _pairs(value: object) -> tuple[list[bytes], NDArray[np.bool_]]:
             pass
         case _:
             raise ValueError("a tuple of two lists is wanted")
-    if isinstance(issame, _Array) and issame.code == "b1":
-        issame = [bool(flag) for flag in issame.content]
+    if isinstance(issame, _Array):
+        issame = issame.numbers()
     if not isinstance(issame, (list, tuple)):
         raise ValueError(f"issame is a {type(issame).__name__}; a list of flags is wanted")
     encoded = [_image(i, image) for i, image in enumerate(images)]
     for i, flag in enumerate(issame):
-        if not isinstance(flag, int) or flag not in (0, 1):
+        if not isinstance(flag, (int, float)) or flag not in (0, 1):
             raise ValueError(f"flag {i} of issame is a {type(flag).__name__}; 0 or 1 is wanted")
     if not issame or len(encoded) != 2 * len(issame):
         raise ValueError(
@@ -232,7 +180,7 @@ def _pairs(value: object) -> tuple[list[bytes], NDArray[np.bool_]]:
 
 
 def _image(i: int, image: object) -> bytes:
-    if isinstance(image, _Array) and image.code == "u1":
+    if isinstance(image, _Array) and image.dtype == np.uint8:
         image = image.content
     if not isinstance(image, bytes) or not image:
         raise ValueError(f"image {i} is not a byte string with something in it")

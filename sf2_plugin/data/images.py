@@ -9,6 +9,8 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from ..reading import reading
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 # Pillow opens dozens of formats, some of them by starting another program (EPS runs Ghostscript).
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
@@ -36,12 +38,10 @@ def decode_image(image: bytes | str | Path, name: str | None = None) -> NDArray[
     Image = pillow()
     if name is None:
         name = f"image of {len(image)} bytes" if isinstance(image, bytes) else str(image)
-    encoded = image if isinstance(image, bytes) else Path(image).read_bytes()
-    try:
+    with reading(name, "an image"):
+        encoded = image if isinstance(image, bytes) else Path(image).read_bytes()
         with Image.open(io.BytesIO(encoded), formats=_FORMATS) as opened:
             return np.asarray(opened.convert("RGB"))
-    except Exception as error:  # decoders fail on damaged bytes in ways of their own
-        raise ValueError(f"{name} cannot be decoded: {error}") from None
 
 
 def encode_jpeg(pixels: NDArray[np.uint8], quality: int = 92) -> bytes:

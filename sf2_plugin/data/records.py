@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..atomic import atomic_file
+from ..reading import reading
 from .folders import read_face_folder
 from .images import decode_image
 
@@ -153,15 +154,12 @@ class IndexedRecords:
 
 
 def _read_index(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    fields = path.read_bytes().split()
-    try:
-        numbers = np.array(fields, dtype=np.int64).reshape(-1, 2)
-    except (ValueError, OverflowError):
-        raise ValueError(f"{path} is no index of records: a key and an offset a line") from None
-    if not len(numbers):
-        raise ValueError(f"{path} has no records in it")
-    if numbers.min() < 0:
-        raise ValueError(f"{path} has a negative key or offset")
+    with reading(path, "an index of records, a key and an offset a line"):
+        numbers = np.array(path.read_bytes().split(), dtype=np.int64).reshape(-1, 2)
+        if not len(numbers):
+            raise ValueError("it has no records")
+        if numbers.min() < 0:
+            raise ValueError("it has a negative key or offset")
     return numbers[:, 0].copy(), numbers[:, 1].copy()
 
 

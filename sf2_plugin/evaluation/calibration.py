@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..atomic import atomic_file
+from ..reading import reading
 from .checks import Floats, Ids, as_issame, as_scores, as_targets
 from .figures import Figure, Report
 from .roc import Roc, roc_curve
@@ -122,13 +123,11 @@ class Calibration:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Calibration":
         """Read what `save` wrote; a ValueError names the file and what is wrong with it."""
-        try:
-            values = json.loads(Path(path).read_text())
+        with reading(path, "a calibration"):
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
             if not isinstance(values, dict):
-                raise TypeError("it must hold an object")
+                raise ValueError("it must hold an object")
             return cls(**values)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{os.fspath(path)} is not a calibration: {error}") from error
 
 
 def calibration_path(model: str | os.PathLike[str]) -> Path:

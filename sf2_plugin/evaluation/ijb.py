@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..data.alignment import align_face
 from ..data.images import decode_image
+from ..reading import reading
 from .checks import Bools, Floats, Ids, Pixels
 
 _GALLERIES = {"ijbb": ("S1", "S2"), "ijbc": ("G1", "G2")}
@@ -155,12 +156,9 @@ def _read_subjects(path: Path) -> IjbSubjects:
 
 
 def _read(path: Path, dtype: Any, *, ndmin: Literal[1, 2] = 1, **options: Any) -> NDArray:
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "loadtxt: input contained no data")
-            table = np.loadtxt(path, dtype=dtype, comments=None, ndmin=ndmin, **options)
-    except ValueError as error:
-        raise ValueError(f"{path} is not as InsightFace lays it out: {error}") from error
-    if not len(table):
-        raise ValueError(f"{path} is empty")
-    return table
+    with reading(path, "a list as InsightFace lays it out"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "loadtxt: input contained no data")
+        table = np.loadtxt(path, dtype=dtype, comments=None, ndmin=ndmin, **options)
+        if not len(table):
+            raise ValueError("it is empty")
+        return table

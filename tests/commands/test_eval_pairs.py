@@ -192,9 +192,9 @@ def test_bad_input(evaluate, saved, tmp_path):
     np.save(tmp_path / "nan.npy", np.full((8, 4), np.nan))
     cases["must be finite"] = [tmp_path / "nan.npy", *dev]
     (tmp_path / "text.npz").write_text("text")
-    cases["cannot be read as saved arrays"] = [tmp_path / "text.npz"]
+    cases["not readable as saved arrays"] = [tmp_path / "text.npz"]
     np.save(tmp_path / "objects.npy", np.array([{}, []], dtype=object))
-    cases["objects.npy cannot be read"] = [tmp_path / "objects.npy"]
+    cases["objects.npy: not readable"] = [tmp_path / "objects.npy"]
     (tmp_path / "model.pth").write_text("text")
     cases["--pairs is wanted"] = [tmp_path / "model.pth"]
     for message, arguments in cases.items():

@@ -108,7 +108,7 @@ def test_images_are_decoded(tmp_path):
     assert label == 4
     assert np.abs(decoded.astype(int) - pixels).max() < 8
     write_records([(b"no image", 4)], tmp_path)
-    with pytest.raises(ValueError, match=r"train\.rec, record 1 cannot be decoded"):
+    with pytest.raises(ValueError, match=r"train\.rec, record 1: not readable as an image"):
         FaceRecords(tmp_path)[0]
 
 

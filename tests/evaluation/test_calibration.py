@@ -176,5 +176,5 @@ def test_a_calibration_is_stored_beside_its_model(tmp_path):
 def test_a_file_that_is_no_calibration_is_named(tmp_path, content):
     path = tmp_path / "x.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"x\.json is not a calibration"):
+    with pytest.raises(ValueError, match=r"x\.json: not readable as a calibration"):
         Calibration.load(path)

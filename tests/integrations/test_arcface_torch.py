@@ -300,7 +300,7 @@ def test_a_killed_rank_ends_the_others_and_the_last_checkpoint_resumes(
     path = merged / "checkpoint_gpu_0.pt"
     path.write_bytes(path.read_bytes()[:-100])
     refused = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU, expect=1)
-    assert f"{path} is cut short or no checkpoint of tensors" in refused
+    assert f"{path}: not readable as a checkpoint of tensors" in refused
 
 
 def checkpoint(step, world_size=2, head=("weight", "bias")):
