@@ -46,6 +46,9 @@ NAMES = {
     "configs/base.py": {},
 }
 
+#: Mends of what the host has done before it imports its config with `enable` -> what it then wants.
+TOO_LATE = {"mxnet": "an mxnet that can be imported", "cpu": "a GPU"}
+
 
 def examine(folder: str | Path) -> Iterator[Finding]:
     """What is found of the checkout in `folder`, its libraries and the mends it needs here.
@@ -67,6 +70,23 @@ def examine(folder: str | Path) -> Iterator[Finding]:
             yield Finding(f"mend {mend.name}", True, mend.what)
     command = "python -m sf2_plugin.integrations.arcface_torch train_v2.py configs/NAME"
     yield Finding("command", True, command + (" --device cpu" if run.device == "cpu" else ""))
+
+
+def switch() -> Finding:
+    """Whether what the host imports is here, and which of the two routes to the switch is open."""
+    libraries = [_library(name) for name in LIBRARIES]
+    missing = [
+        f"{finding.name} is needed: {finding.found}" for finding in libraries if not finding.good
+    ]
+    if missing:
+        return Finding("arcface_torch", False, missing[0])
+    run = Run("cuda" if torch.cuda.is_available() else "cpu")
+    command = "python -m sf2_plugin.integrations.arcface_torch" + " --device cpu" * (
+        run.device == "cpu"
+    )
+    wanted = [TOO_LATE[mend.name] for mend in MENDS if mend.name in TOO_LATE and mend.needed(run)]
+    enable = f"its own command wants {' and '.join(wanted)}" if wanted else "or by its own command"
+    return Finding("arcface_torch", True, f'config.loss = "sphereface2" by {command}; {enable}')
 
 
 def _problem(path: Path, names: dict[str, list[str]]) -> str | None:
