@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 #: imports, and those for type checkers alone, count as well.
 FLOORS = (
     ("atomic", "checks", "compat", "findings", "options", "progress", "reading"),
-    ("definition", "torch_files"),
+    ("margins", "torch_files"),
+    ("definition",),
     ("data", "recipe"),
     ("engine", "evaluation", "margin_schedule"),
     ("backbones", "distributed", "head", "report", "synthetic"),
