@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     ("atomic", "checks", "compat", "findings", "options", "progress", "reading"),
     ("margins", "torch_files"),
-    ("definition",),
     ("data", "recipe"),
+    ("definition",),
     ("engine", "evaluation", "margin_schedule"),
     ("backbones", "distributed", "head", "report", "synthetic"),
     ("agreement",),
