@@ -8,7 +8,11 @@ import torch
 
 from .test_layers import MODULES
 
-HOSTS = {"integrations.mmengine": "mmengine", "integrations.mmpretrain": "mmpretrain"}
+HOSTS = {
+    "integrations.mmengine": "mmengine",
+    "integrations.mmpretrain": "mmpretrain",
+    "integrations.pytorch_metric_learning": "pytorch_metric_learning",
+}
 
 #: What a reader's own file has before the example.
 BEFORE = {"torch": torch, "test_pipeline": [dict(type="PackInputs")]}
