@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class ArcfaceTorchBackbone:
     """
 
     calibration: Calibration | None = None
+    reading = {"values": "(x - 127.5) / 127.5, as the host", "channels": "RGB, as the host"}  # noqa: RUF012
 
     def __init__(
         self, path: Path, content: dict[str, Any], network: str, arcface_torch: str | Path
@@ -51,7 +52,7 @@ class ArcfaceTorchBackbone:
         self.settings = f"arcface_torch {network}"
 
     @torch.no_grad()
-    def embed(self, faces: Sequence[Pixels]) -> NDArray[np.float32]:
+    def embed(self, faces: Iterable[Pixels]) -> NDArray[np.float32]:
         batch = torch.from_numpy(resized(faces, 112, 112)).to(self.device)
         return self.network(((batch / 255) - 0.5) / 0.5).float().cpu().numpy()
 

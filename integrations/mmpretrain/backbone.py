@@ -5,7 +5,7 @@ statement of any other kind is refused, and so is a type that is not registered 
 """
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ class MMPretrainBackbone:
     """
 
     settings = "mmpretrain"
+    reading = {"input": "by the test pipeline of its config"}  # noqa: RUF012
 
     def __init__(self, path: Path, checkpoint: dict[str, Any]) -> None:
         text = checkpoint["meta"]["cfg"]
@@ -97,7 +98,7 @@ class MMPretrainBackbone:
         ]
         self.calibration = Calibration.from_head(heads[0]) if heads else None
 
-    def embed(self, faces: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def embed(self, faces: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
         items = [self.pipeline(pipeline_item(face)) for face in faces]
         return embed_faces(self.model, items, batch_size=len(items))
 

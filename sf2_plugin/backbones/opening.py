@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +19,11 @@ HOSTS = {
 
 
 def open_backbone(
-    path: str | Path, *, network: str | None = None, arcface_torch: str | Path | None = None
+    path: str | Path,
+    *,
+    network: str | None = None,
+    arcface_torch: str | Path | None = None,
+    **onnx: Any,
 ) -> Backbone:
     """The backbone in a file; nothing in the file is executed.
 
@@ -27,6 +32,8 @@ def open_backbone(
             backbone of arcface_torch where it does not.
         network: for the latter, the network's name in arcface_torch (r50, mbf, ...).
         arcface_torch: for the latter, its folder, whose `backbones.get_model` builds the network.
+        onnx: mean, std, channels and output of an ONNX file, as `OnnxBackbone` takes them, where
+            its graph leaves them open.
 
     Raises:
         ValueError: the file is neither, arcface_torch has no such network, or one of the two
@@ -38,7 +45,9 @@ def open_backbone(
     if not path.is_file():
         raise FileNotFoundError(f"there is no model {path}")
     if path.suffix == ".onnx":
-        return OnnxBackbone(path)
+        return OnnxBackbone(path, **onnx)
+    if any(value is not None for value in onnx.values()):
+        raise ValueError(f"{path} is no ONNX file, and has no {', '.join(onnx)} to be given")
     if _holds_mmengines_own(path):
         _host("mmpretrain")  # Lets them be read.
     content = load_torch_file(path)

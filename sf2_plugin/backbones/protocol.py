@@ -1,6 +1,6 @@
 """What every backbone is to the rest: faces in, embeddings out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -18,18 +18,27 @@ class Backbone(Protocol):
     """What, besides the file's content, decides its embeddings."""
     calibration: Calibration | None
     """The head's own, where the file holds the head."""
+    reading: dict[str, str]
+    """How faces are given to the network, for reports: what was read, given or assumed."""
 
-    def embed(self, faces: Sequence[Pixels]) -> NDArray[np.float32]:
-        """(B, D) embeddings, of any length, of B images uint8 (height, width, 3), RGB."""
+    def embed(self, faces: Iterable[Pixels]) -> NDArray[np.float32]:
+        """(B, D) embeddings, of any length, of B images uint8 (height, width, 3), RGB.
+
+        Images are taken one after another, so that no two large ones need be there at once.
+        """
         ...
 
 
-def resized(faces: Sequence[Pixels], height: int, width: int) -> NDArray[np.float32]:
+def resized(faces: Iterable[Pixels], height: int, width: int) -> NDArray[np.float32]:
     """(B, 3, height, width) in 0..255, RGB; bilinear where an image has another size."""
-    batch = np.empty((len(faces), height, width, 3), np.float32)
-    for place, face in zip(batch, faces, strict=True):
-        if face.shape[:2] != (height, width):
-            Image = pillow()
-            face = np.asarray(Image.fromarray(face).resize((width, height), Image.BILINEAR))
-        place[:] = face
-    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+    batch = np.stack([_resized(face, height, width) for face in faces])
+    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32)
+
+
+def _resized(face: Pixels, height: int, width: int) -> Pixels:
+    if face.shape[:2] == (height, width):
+        return face
+    Image = pillow()
+    return np.asarray(
+        Image.fromarray(np.ascontiguousarray(face)).resize((width, height), Image.BILINEAR)
+    )
