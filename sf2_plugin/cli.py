@@ -1,7 +1,10 @@
 """The command line: `sf2 COMMAND ...`, or `python -m sf2_plugin.cli COMMAND ...`."""
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from . import __version__
 from .options import Parser, add_commands
@@ -32,11 +35,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=__version__)
     add_commands(parser, COMMANDS)
     try:
-        arguments = parser.parse_args(argv)
-        return arguments.run(arguments) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            arguments = parser.parse_args(argv)
+            return arguments.run(arguments) or 0
     except (ValueError, TypeError, ImportError, OSError) as error:
         print("sf2: error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
+
+
+_show_anothers_warning = warnings.showwarning
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, *place: Any, **other: Any
+) -> None:
+    """This package's own in a line, as errors are."""
+    if Path(filename).is_relative_to(Path(__file__).parent):
+        print("sf2: warning:", " ".join(str(message).split()), file=sys.stderr)
+    else:
+        _show_anothers_warning(message, category, filename, *place, **other)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class ArcfaceTorchBackbone:
     """
 
     calibration: Calibration | None = None
-    reading = {"values": "(x - 127.5) / 127.5, as the host", "channels": "RGB, as the host"}  # noqa: RUF012
+    inputs: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(
         self, path: Path, content: dict[str, Any], network: str, arcface_torch: str | Path

@@ -55,7 +55,7 @@ class MMPretrainBackbone:
     """
 
     settings = "mmpretrain"
-    reading = {"input": "by the test pipeline of its config"}  # noqa: RUF012
+    inputs: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, path: Path, checkpoint: dict[str, Any]) -> None:
         text = checkpoint["meta"]["cfg"]

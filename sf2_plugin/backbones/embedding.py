@@ -7,7 +7,9 @@ therefore goes on where it stopped, and what changed is embedded anew.
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +19,13 @@ from ..atomic import atomic_file
 from ..data.alignment import align_face
 from ..data.arrays import read_arrays
 from ..data.images import decode_image
+from ..evaluation.checks import Pixels
 from .protocol import Backbone
 
 BATCH_SIZE = 128
 _PART_IMAGES = 1024
 #: Part of every key; to be raised when the same files would give other embeddings.
-_VERSION = "sf2 embeddings 1"
+_VERSION = "sf2 embeddings 2"
 
 
 def default_cache() -> Path:
@@ -50,12 +53,14 @@ def embed_images(
         landmarks: (N, 5, 2) x and y in pixels, to align each face by; None for faces cut already.
         flip_test: add the embedding of the mirrored image.
         batch_size: views at a time; with flip test an image has two.
-        cache: folder of cached parts; None caches nothing.
+        cache: folder of cached parts; None caches nothing, and one that cannot be written is said
+            in a warning.
         model_digest: `file_digest` of the backbone's file, for the cache.
         progress: called as progress(images done, images in all) after each part.
 
     Returns:
-        (N, D), of any length. Besides it, the memory is that of one part's encoded images.
+        (N, D), of any length. Besides it, the memory is that of one part's encoded images, and of
+        one decoded.
 
     Raises:
         ValueError: no images, an image that cannot be decoded (by name), landmarks or a batch size
@@ -72,6 +77,7 @@ def embed_images(
         )
     images_a_batch = max(batch_size // (2 if flip_test else 1), 1)
     images_a_part = images_a_batch * max(_PART_IMAGES // images_a_batch, 1)
+    writable = cache is not None and _is_writable(cache)
     settings = f"{_VERSION}|{model_digest}|{backbone.settings}|{flip_test}|{batch_size}"
 
     embeddings: NDArray[np.float32] | None = None
@@ -95,10 +101,8 @@ def embed_images(
                     for first in range(0, len(part), images_a_batch)
                 ]
             )
-            if path:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with atomic_file(path) as file:
-                    np.save(file, embedded)
+            if path and writable:
+                writable = _store(path, embedded)
         if embeddings is None:
             embeddings = np.empty((len(images), embedded.shape[1]), np.float32)
         embeddings[start : part.stop] = embedded
@@ -115,14 +119,24 @@ def _embed_batch(
     landmarks: NDArray[np.float32] | None,
     flip_test: bool,
 ) -> NDArray[np.float32]:
-    views = []
+    embedded = backbone.embed(_views(encoded, names, landmarks, flip_test))
+    return embedded.reshape(len(encoded), -1, embedded.shape[1]).sum(axis=1)
+
+
+def _views(
+    encoded: list[bytes],
+    names: list[str],
+    landmarks: NDArray[np.float32] | None,
+    flip_test: bool,
+) -> Iterator[Pixels]:
+    """Each face as it is asked for, and with flip test its mirror image after it."""
     for i, (image, name) in enumerate(zip(encoded, names, strict=True)):
-        face = decode_image(image, name)
+        face = decode_image(image, name, whole=landmarks is not None)
         if landmarks is not None:
             face = align_face(face, landmarks[i])
-        views += [face, face[:, ::-1]] if flip_test else [face]
-    embedded = backbone.embed(views)
-    return embedded.reshape(len(encoded), -1, embedded.shape[1]).sum(axis=1)
+        yield face
+        if flip_test:
+            yield face[:, ::-1]
 
 
 def _read(image: bytes | Path) -> bytes:
@@ -140,6 +154,36 @@ def _part_key(settings: str, encoded: list[bytes], points: NDArray[np.float32] |
     if points is not None:
         key.update(points.tobytes())
     return key.hexdigest()
+
+
+def _is_writable(cache: Path) -> bool:
+    """Tried before the work, not after it."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache):
+            return True
+    except OSError as error:
+        _warn_of(cache, error)
+        return False
+
+
+def _store(path: Path, embedded: NDArray[np.float32]) -> bool:
+    """Whether it was stored: a disk that is full costs nobody the embeddings."""
+    try:
+        with atomic_file(path) as file:
+            np.save(file, embedded)
+        return True
+    except OSError as error:
+        _warn_of(path.parent, error)
+        return False
+
+
+def _warn_of(cache: Path, error: OSError) -> None:
+    warnings.warn(
+        f"the cache {cache} cannot be written ({error.strerror or error}): embeddings will not be "
+        "kept; --cache names another folder, --no-cache none",
+        stacklevel=2,
+    )
 
 
 def _load_part(path: Path, images: int) -> NDArray[np.float32] | None:

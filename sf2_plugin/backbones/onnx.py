@@ -1,5 +1,6 @@
 """A backbone in an ONNX file, read by its contract: dtype, layout, size, range, order, output."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..evaluation import Calibration
 from ..evaluation.checks import Pixels
+from ..reading import reading
 from .digest import file_digest
 from .onnx_graph import RANGES, Preprocessing, read_preprocessing
 from .protocol import resized
@@ -38,7 +40,7 @@ class OnnxBackbone:
     that open. Where it begins by normalising, it tells the range of its input, 0..255, 0..1 or
     -1..1; else the input is taken as InsightFace's package takes it, RGB and
     (x - 127.5) / 127.5. Where it swaps channels, or has ImageNet's means, it tells their order.
-    The output is the first that has (N, D) numbers, D of an embedding. `reading` says what was
+    The output is the first that has (N, D) numbers, D of an embedding. `inputs` says what was
     read, given or assumed.
 
     Args:
@@ -68,19 +70,22 @@ class OnnxBackbone:
             import onnxruntime
         except ImportError as error:
             raise ImportError(f'{error}: pip install "sf2-plugin[onnx]"') from None
+        if (mean is None) != (std is None):
+            raise ValueError("the mean and the std of an input belong together: give both or none")
+        if channels not in (None, "rgb", "bgr"):
+            raise ValueError(f"channels must be rgb or bgr, got {channels!r}")
         self.path = path
-        try:
+        self.inputs: dict[str, str] = {}
+        with reading(path, "ONNX"):
             model = onnx.load(str(path), load_external_data=False)
             weights = [file_digest(each) for each in _external_files(model.graph, path.parent)]
             self.session = _session(onnxruntime, str(path))
-        except Exception as error:  # both fail on damaged files in ways of their own
-            raise ValueError(f"{path} cannot be read as ONNX: {_reason(error)}") from None
-        self.reading: dict[str, str] = {}
-        self._read_input()
-        self._read_preprocessing(model, onnxruntime, mean, std, channels)
-        self._read_output(output)
+        with reading(path):
+            self._read_input()
+            self._read_preprocessing(model, onnxruntime, mean, std, channels)
+            self._read_output(output)
         # torch's exporter leaves the weights to a file beside the model, NAME.onnx.data.
-        self.settings = " ".join(["onnx", *self.reading.values(), f"step {self.step}", *weights])
+        self.settings = " ".join(["onnx", *self.inputs.values(), f"step {self.step}", *weights])
 
     def _read_input(self) -> None:
         """The input for faces: its name, dtype, layout and size."""
@@ -90,18 +95,18 @@ class OnnxBackbone:
         face = next((each for each in inputs if layouts[each.name]), None)
         if face is None:
             raise ValueError(
-                f"{self.path} takes {described or 'nothing'}; (batch, 3, height, width) or (batch, "
+                f"it takes {described or 'nothing'}; (batch, 3, height, width) or (batch, "
                 "height, width, 3) is wanted"
             )
         if len(inputs) > 1:
             others = ", ".join(each.name for each in inputs if each is not face)
             raise ValueError(
-                f"{self.path} takes {described}: faces alone can be given, and {others} has no "
+                f"it takes {described}: faces alone can be given, and {others} has no "
                 "default in the file"
             )
         dtype = _DTYPES.get(face.type)
         if dtype is None:
-            raise ValueError(f"{self.path} takes {face.type}; numbers are wanted")
+            raise ValueError(f"it takes {face.type}; numbers are wanted")
         self.input, self.dtype = face.name, np.dtype(dtype)
         self.layout, told = layouts[face.name] or ("NCHW", False)
         batch = face.shape[0]
@@ -110,7 +115,7 @@ class OnnxBackbone:
         self.height, self.width = (n if isinstance(n, int) and n > 0 else _SIZE for n in sides)
         open_size = (self.height, self.width) != tuple(sides)
         assumed = [self.layout] * (not told) + [f"{self.width}x{self.height}"] * open_size
-        self.reading["input"] = (
+        self.inputs["input"] = (
             f"{face.name}: {dtype} {_shape(self._input_shape(self.fixed_batch or 'N'))}"
             + (f", {' and '.join(assumed)} assumed" if assumed else "")
         )
@@ -128,10 +133,6 @@ class OnnxBackbone:
         channels: str | None,
     ) -> None:
         """Mean, std and order of the input's channels."""
-        if (mean is None) != (std is None):
-            raise ValueError("the mean and the std of an input belong together: give both or none")
-        if channels not in (None, "rgb", "bgr"):
-            raise ValueError(f"channels must be rgb or bgr, got {channels!r}")
 
         def run(part: bytes, faces: NDArray) -> list[NDArray]:
             return _session(onnxruntime, part, ["CPUExecutionProvider"]).run(
@@ -160,8 +161,8 @@ class OnnxBackbone:
             self.mean, self.std = _per_channel(-lowest * scale), _per_channel(scale)
         self.bgr = channels == "bgr" if channels else bool(told.bgr)
         order_by = told.order_by or "assumed"
-        self.reading["values"] = f"{_formula(self.mean, self.std)}, {how}"
-        self.reading["channels"] = (
+        self.inputs["values"] = f"{_formula(self.mean, self.std)}, {how}"
+        self.inputs["channels"] = (
             f"{'BGR' if self.bgr else 'RGB'}, {'given' if channels else order_by}"
         )
 
@@ -173,7 +174,7 @@ class OnnxBackbone:
             return "0..255", "by the dtype"
         if self.dtype.kind != "f":
             raise ValueError(
-                f"{self.path} takes {self.dtype}, and how a face becomes that is not said: give "
+                f"it takes {self.dtype}, and how a face becomes that is not said: give "
                 "--input-mean and --input-std"
             )
         if not told.unclear:
@@ -184,11 +185,14 @@ class OnnxBackbone:
             any(name.startswith(of) for name in names)
             for of in (("Sub", "_minus"), ("Mul", "_mul"))
         ]
-        return (
-            "0..255" if all(found) else "-1..1",
-            "WARNING: assumed as InsightFace's package does, for what the graph begins with tells "
-            "no range; --input-mean and --input-std settle it",
+        assumed = "0..255" if all(found) else "-1..1"
+        warnings.warn(
+            f"{self.path}: what the graph begins with does not tell the range of its input; "
+            f"{assumed} is assumed, as InsightFace's package does: --input-mean and --input-std "
+            "settle it",
+            stacklevel=2,
         )
+        return assumed, "assumed, as InsightFace's package does"
 
     def _read_output(self, wanted: str | None) -> None:
         """Which output the embedding is, and how many faces may be given at once."""
@@ -199,13 +203,12 @@ class OnnxBackbone:
         if wanted is not None:
             outputs = [each for each in outputs if each.name == wanted]
             if not outputs:
-                raise ValueError(f"{self.path} has no output {wanted!r}, but {described}")
+                raise ValueError(f"it has no output {wanted!r}, but {described}")
         names = [each.name for each in outputs if each.type in _FLOATS or wanted]
         if not names:
-            raise ValueError(f"{self.path} has no output of real numbers, but {described}")
-        faces = self._prepared(
-            np.random.default_rng(0).integers(0, 256, (2, self.height, self.width, 3), np.uint8)
-        )
+            raise ValueError(f"it has no output of real numbers, but {described}")
+        noise = np.random.default_rng(0).integers(0, 256, (2, 3, self.height, self.width))
+        faces = self._prepared(noise.astype(np.float32))
         first = self.fixed_batch or 1
         alone = self._run(names, faces[np.arange(first) % 2])
         widths = {
@@ -215,7 +218,7 @@ class OnnxBackbone:
         }
         if not widths:
             raise ValueError(
-                f"{self.path} has {described}; an output of (batch, D) numbers is wanted, D above 1"
+                f"it has {described}; an output of (batch, D) numbers is wanted, D above 1"
             )
         likely = [name for name, width in widths.items() if width in _WIDTHS] or list(widths)
         self.output = likely[0]
@@ -223,7 +226,7 @@ class OnnxBackbone:
         how = "given" if wanted else "the only one" if len(outputs) == 1 else "by its shape"
         if not wanted and len(likely) > 1:
             how = f"assumed, and not {', '.join(likely[1:])}"
-        self.reading["output"] = f"{self.output}: {widths[self.output]} numbers, {how}"
+        self.inputs["output"] = f"{self.output}: {widths[self.output]} numbers, {how}"
 
     def _step(self, faces: NDArray, alone: NDArray | None) -> int | None:
         """None for any number at once; 1 where the file says so and does not keep it."""
@@ -237,9 +240,8 @@ class OnnxBackbone:
         first, again = alone[0].astype(np.float64), rows[0].astype(np.float64)
         return None if np.linalg.norm(first - again) <= 0.02 * np.linalg.norm(first) else 1
 
-    def _prepared(self, faces: Iterable[Pixels]) -> NDArray:
-        """(B, ...) as the input wants them."""
-        batch = resized(faces, self.height, self.width)
+    def _prepared(self, batch: NDArray[np.float32]) -> NDArray:
+        """Of (B, 3, H, W) in 0..255, RGB, what the input wants."""
         if self.bgr:
             batch = batch[:, ::-1]
         if self.mean.any() or (self.std != 1).any():
@@ -251,7 +253,7 @@ class OnnxBackbone:
             limits = np.iinfo(self.dtype)
             if batch.size and not limits.min <= batch.min() <= batch.max() <= limits.max:
                 raise ValueError(
-                    f"{self.path} takes {self.dtype}; with this mean and std faces are "
+                    f"it takes {self.dtype}; with this mean and std faces are "
                     f"{batch.min():g} to {batch.max():g}"
                 )
         return np.ascontiguousarray(batch, self.dtype)
@@ -260,28 +262,33 @@ class OnnxBackbone:
         try:
             return self.session.run(list(outputs), {self.input: faces})
         except Exception as error:  # onnxruntime has a class of its own for each kind
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(
-                f"{self.path} cannot be run on {_shape(faces.shape)} {faces.dtype}: "
-                f"{_reason(error)}"
+                f"it cannot be run on {_shape(faces.shape)} {faces.dtype}: {reason}"
             ) from None
 
     def embed(self, faces: Iterable[Pixels]) -> NDArray[np.float32]:
-        batch = self._prepared(faces)
-        step = self.step or len(batch)
-        parts = []
-        for start in range(0, len(batch), step):
-            part = batch[start : start + step]
-            missing = step - len(part)
-            padded = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
-            (embedded,) = self._run([self.output], padded)
-            rows = _rows(embedded, step)
-            if rows is None:
-                raise ValueError(
-                    f"{self.path} answers {_shape(embedded.shape)} for {step} faces; (batch, D) is "
-                    "wanted"
-                )
-            parts.append(rows[: len(part)])
+        pixels = resized(faces, self.height, self.width)
+        with reading(self.path):
+            batch = self._prepared(pixels)
+            step = self.step or len(batch)
+            parts = [
+                self._rows(batch[start : start + step], step)
+                for start in range(0, len(batch), step)
+            ]
         return np.concatenate(parts).astype(np.float32, copy=False)
+
+    def _rows(self, faces: NDArray, step: int) -> NDArray:
+        """(B, D) of at most `step` faces, run as so many."""
+        missing = step - len(faces)
+        padded = np.concatenate([faces, np.repeat(faces[-1:], missing, axis=0)])
+        (embedded,) = self._run([self.output], padded)
+        rows = _rows(embedded, step)
+        if rows is None:
+            raise ValueError(
+                f"it answers {_shape(embedded.shape)} for {step} faces; (batch, D) is wanted"
+            )
+        return rows[: len(faces)]
 
 
 _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
@@ -340,10 +347,6 @@ def _shape(shape: Sequence[Any]) -> str:
     return f"({', '.join('?' if n is None else str(n) for n in shape)})"
 
 
-def _reason(error: Exception) -> str:
-    return str(error).partition("\n")[0][:300] or type(error).__name__
-
-
 def _external_files(graph: Any, folder: Path) -> list[Path]:
     """The files that hold its tensors, beside it or below."""
     names = {
@@ -354,5 +357,5 @@ def _external_files(graph: Any, folder: Path) -> list[Path]:
     }
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ValueError(f"it keeps weights in {name}, outside its own folder")
+            raise ValueError(f"it keeps weights in {name}, outside its folder")
     return [folder / name for name in sorted(names)]

@@ -23,6 +23,7 @@ _BEFORE_LAYERS = (
     *("DequantizeLinear", "QuantizeLinear"),
     *("Concat", "Conv", "Gather", "Slice", "Split", "Transpose"),
     *("AveragePool", "Pad", "Resize", "Upsample"),
+    *("Expand", "Flatten", "Reshape", "Squeeze", "Unsqueeze"),
 )
 
 #: Ranges that faces are given in, (lowest, highest).
@@ -73,7 +74,7 @@ def read_preprocessing(
         face = np.empty(shape, dtype)
         np.moveaxis(face, channels, -1)[...] = colour
         outputs = run(part, face)
-        return np.concatenate([_centre(output) for output in outputs])
+        return np.concatenate([_numbers(output) for output in outputs])
 
     # An image's bytes can be taken whole only.
     ranges = {"0..255": RANGES["0..255"]} if dtype.kind in "iu" else RANGES
@@ -82,7 +83,7 @@ def read_preprocessing(
             key: np.array([answer(np.array(colour)) for colour in _colours(lowest, highest)])
             for key, (lowest, highest) in ranges.items()
         }
-    except Exception:  # onnxruntime's own, or a shape that is none of an image's
+    except Exception:  # onnxruntime has a class of its own for each kind
         return Preprocessing(unclear=True)
     return _judge(answers)
 
@@ -94,13 +95,15 @@ def _colours(lowest: float, highest: float) -> list[list[float]]:
     return colours + [[highest if c == on else lowest for c in range(3)] for on in range(3)]
 
 
-def _centre(output: NDArray) -> NDArray:
-    """The channels (K,) of the pixel in the middle of (batch, K, H, W), or (batch, H, W, K)."""
-    if output.ndim != 4:
-        raise ValueError("no image")
+def _numbers(output: NDArray) -> NDArray:
+    """The channels (K,) in the middle of (batch, K, H, W), or (batch, H, W, K); else all there is.
+
+    At its rim an image may be padded.
+    """
     image = output[0].astype(np.float64)
-    channels = int(np.argmin(image.shape))
-    image = np.moveaxis(image, channels, -1)
+    if image.ndim != 3:
+        return image.ravel()
+    image = np.moveaxis(image, int(np.argmin(image.shape)), -1)
     return image[image.shape[0] // 2, image.shape[1] // 2]
 
 
@@ -155,21 +158,22 @@ def _order(answers: dict[str, NDArray], settled: str | None) -> tuple[bool | Non
     """Whether the input is BGR, and what tells it."""
     key = settled or next(iter(answers))
     black, white, _, *alone = answers[key]
-    if not np.isfinite(answers[key]).all() or len(black) % 3:
+    if not np.isfinite(answers[key]).all():
         return None, ""
     share = np.abs(np.array(alone) - black)  # (input's channels, output's channels)
     total = share.sum(axis=0)
     source = share.argmax(axis=0)
     if (share.max(axis=0) < 0.99 * total).any() or (total == 0).any():
         return None, ""  # The graph mixes channels.
-    if set(source[:3]) != {0, 1, 2}:
+    found, places = np.unique(source, return_index=True)
+    if len(found) != 3:
         return None, ""
     with np.errstate(divide="ignore", invalid="ignore"):
-        means = (-black / (white - black))[:3][np.argsort(source[:3])]
+        means = (-black / (white - black))[places]
     for bgr, mean in ((False, _IMAGENET_MEAN), (True, _IMAGENET_MEAN[::-1])):
         if settled and np.abs(means - mean).max() < 0.012:
             return bgr, "by ImageNet's means in the graph"
-    if source[:3].tolist() == [2, 1, 0]:
+    if np.argsort(places).tolist() == [2, 1, 0]:
         return True, "the graph swaps it"
     return None, ""
 

@@ -18,8 +18,8 @@ class Backbone(Protocol):
     """What, besides the file's content, decides its embeddings."""
     calibration: Calibration | None
     """The head's own, where the file holds the head."""
-    reading: dict[str, str]
-    """How faces are given to the network, for reports: what was read, given or assumed."""
+    inputs: dict[str, str]
+    """How faces are given to the network, for reports; empty where its host settles it."""
 
     def embed(self, faces: Iterable[Pixels]) -> NDArray[np.float32]:
         """(B, D) embeddings, of any length, of B images uint8 (height, width, 3), RGB.

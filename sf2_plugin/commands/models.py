@@ -3,9 +3,10 @@
 import argparse
 import functools
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,21 @@ def add_model_options(parser: argparse.ArgumentParser, saved: str) -> None:
         help="its name there: r50, mbf, ...; of all models, or of one",
     )
     host.add_argument("--arcface-torch", type=Path, metavar="DIR", help="the host's folder")
+    onnx = parser.add_argument_group(
+        "ONNX files", "what a graph leaves open; of all files, or of one, as NAME=VALUE"
+    )
+    onnx.add_argument(
+        "--input-mean",
+        action="append",
+        default=[],
+        metavar="[NAME=]MEAN",
+        help="the input is (x - mean) / std of x in 0..255; a number, or three as 1,2,3",
+    )
+    onnx.add_argument("--input-std", action="append", default=[], metavar="[NAME=]STD")
+    onnx.add_argument("--channels", action="append", default=[], metavar="[NAME=]rgb|bgr")
+    onnx.add_argument(
+        "--output", action="append", default=[], metavar="[NAME=]OUTPUT", help="the embedding's"
+    )
     embedding = parser.add_argument_group("embedding")
     embedding.add_argument("--batch-size", type=count, default=BATCH_SIZE, metavar="N")
     embedding.add_argument("--no-flip", action="store_true", help="leave out the flip test")
@@ -61,6 +77,7 @@ class Model:
         name: what reports call it.
         network: for a backbone of arcface_torch, its name there.
         arcface_torch: for the same, the host's folder.
+        onnx: mean, std, channels and output of an ONNX file, where they are given.
         embedding: how its embeddings are made.
     """
 
@@ -68,6 +85,7 @@ class Model:
     path: Path
     network: str | None = None
     arcface_torch: Path | None = None
+    onnx: Mapping[str, Any] = field(default_factory=dict)
     embedding: Embedding = Embedding()
 
     @property
@@ -89,7 +107,14 @@ class Model:
     def backbone(self) -> Backbone:
         # Hosts warn of what they can do without, such as compiled operators.
         warnings.filterwarnings("ignore", module=r"(mmcv|mmengine|mmpretrain|torch)\b.*")
-        return open_backbone(self.path, network=self.network, arcface_torch=self.arcface_torch)
+        return open_backbone(
+            self.path, network=self.network, arcface_torch=self.arcface_torch, **self.onnx
+        )
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """How faces are given to the backbone; nothing of saved embeddings."""
+        return {} if self.is_saved else self.backbone.inputs
 
     @functools.cached_property
     def _digest(self) -> str:
@@ -123,8 +148,13 @@ def read_models(arguments: argparse.Namespace) -> list[Model]:
         not arguments.no_flip,
         None if arguments.no_cache else arguments.cache,
     )
-    # Of one model where --network names it, else of all.
-    networks = dict(text.rpartition("=")[::2] for text in arguments.network)
+    networks = _by_model(arguments.network)
+    onnx = {
+        "mean": _by_model(arguments.input_mean, _numbers),
+        "std": _by_model(arguments.input_std, _numbers),
+        "channels": _by_model(arguments.channels),
+        "output": _by_model(arguments.output),
+    }
     models: list[Model] = []
     for text in arguments.models:
         name, equals, path = text.rpartition("=")
@@ -135,5 +165,21 @@ def read_models(arguments: argparse.Namespace) -> list[Model]:
         if any(model.name == name for model in models):
             raise ValueError(f"two models are called {name!r}: name them, as NAME=MODEL")
         network = networks.get(name, networks.get(""))
-        models.append(Model(name, Path(path), network, arguments.arcface_torch, embedding))
+        general = "" if Path(path).suffix == ".onnx" else name
+        given = {key: of.get(name, of.get(general)) for key, of in onnx.items()}
+        given = {key: value for key, value in given.items() if value is not None}
+        models.append(Model(name, Path(path), network, arguments.arcface_torch, given, embedding))
+    known = {"", *(model.name for model in models)}
+    for of in (networks, *onnx.values()):
+        if strangers := of.keys() - known:
+            raise ValueError(f"there is no model called {min(strangers)!r} to give an option to")
     return models
+
+
+def _by_model(texts: Sequence[str], value: Callable[[str], Any] = str) -> dict[str, Any]:
+    """By the model's name, or "" for all, from NAME=VALUE or VALUE."""
+    return {name: value(text) for name, _, text in (text.rpartition("=") for text in texts)}
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]

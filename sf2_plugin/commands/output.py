@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..report.page import Section, write_page
+from ..report.sections import inputs_section, inputs_text
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,21 @@ class Output:
         figures: Mapping[str, Any],
         text: str,
         sections: Callable[[], Sequence[Section]],
+        inputs: Mapping[str, Mapping[str, str]],
     ) -> None:
-        """Print `figures` or `text`; write `sections`, made for this alone, to the page."""
+        """Print `figures` or `text`; write `sections`, made for this alone, to the page.
+
+        `inputs` says by model how faces were given to it; nothing of saved embeddings.
+        """
+        inputs = {model: given for model, given in inputs.items() if given}
+        if inputs:
+            figures = {**figures, "inputs": inputs}
+            text = "\n\n".join([text, *map(inputs_text, inputs, inputs.values())])
         # In this order: a page that cannot be drawn costs nobody the figures.
         print(json.dumps(figures, indent=2) if self.json else text, flush=True)
         if self.html:
-            write_page(self.html, title, sections())
+            ends = [inputs_section(inputs)] if inputs else []
+            write_page(self.html, title, [*sections(), *ends])
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

@@ -50,7 +50,7 @@ class IjbImages:
         """The template's image of the highest detector score, aligned."""
         rows = np.flatnonzero(self.templates == template)
         best = rows[self.detector_scores[rows].argmax()]
-        return align_face(decode_image(self.paths[best]), self.landmarks[best])
+        return align_face(decode_image(self.paths[best], whole=True), self.landmarks[best])
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..evaluation import Roc
 from ..evaluation.checks import Bools, Floats
-from ..evaluation.figures import Report
+from ..evaluation.figures import Report, text_table
 from .drawings import draw_cmc, draw_det, draw_reliability, draw_roc, draw_scores, svg
 from .page import Section, drawings, face_rows, heading, paragraph, table
 from .results import CommonResult, PairResult, SearchResult, TemplateResult
@@ -69,6 +69,18 @@ def identification_sections(results: Sequence[SearchResult]) -> list[Section]:
         sections.append(Section(name, body + drawings(pictures)))
         sections += [_misidentifications(result) for result in same_gallery if result.has_faces]
     return sections
+
+
+def inputs_text(model: str, given: Mapping[str, str]) -> str:
+    """How faces were given to a model, a line each."""
+    return f"{model}, its input\n{text_table(list(given.items()))}"
+
+
+def inputs_section(inputs: Mapping[str, Mapping[str, str]]) -> Section:
+    """The same of all models."""
+    names = list(dict.fromkeys(name for given in inputs.values() for name in given))
+    rows = [[name, *(given.get(name, "") for given in inputs.values())] for name in names]
+    return Section("How faces were given to the models", table(["", *inputs], rows))
 
 
 def _curves(rocs: Mapping[str, Roc], thresholds: Mapping[str, float]) -> str:

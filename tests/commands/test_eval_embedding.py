@@ -34,6 +34,7 @@ class Means:
         self.batches = []
 
     def embed(self, faces):
+        faces = list(faces)
         self.batches.append(len(faces))
         halves = [np.array_split(face.astype(np.float32), 2, axis=1) for face in faces]
         return np.array([[half.mean() for half in pair] for pair in halves], np.float32)
@@ -93,6 +94,7 @@ class Killed(Means):
     """Dies as by the kernel's hand, in the middle of the second part."""
 
     def embed(self, faces):
+        faces = list(faces)
         if len(self.batches) == 6:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().embed(faces)
@@ -328,7 +330,7 @@ def test_onnx_without_its_libraries_names_the_extra(tmp_path, monkeypatch, libra
 def test_a_file_that_is_no_onnx(tmp_path):
     pytest.importorskip("onnxruntime", reason='needs pip install "sf2-plugin[onnx]"')
     (tmp_path / "model.onnx").write_bytes(b"text")
-    with pytest.raises(ValueError, match="cannot be read as ONNX"):
+    with pytest.raises(ValueError, match="not readable as ONNX"):
         open_backbone(tmp_path / "model.onnx")
 
 
@@ -337,3 +339,18 @@ def test_a_file_is_known_by_its_content(tmp_path):
 
     (tmp_path / "a").write_bytes(b"abc")
     assert file_digest(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_a_cache_that_fills_the_disk_costs_no_embeddings(images, tmp_path, monkeypatch):
+    from contextlib import contextmanager
+
+    @contextmanager
+    def full(path):
+        raise OSError(28, "No space left on device")
+        yield
+
+    monkeypatch.setattr("sf2_plugin.backbones.embedding.atomic_file", full)
+    with pytest.warns(UserWarning, match="cannot be written .No space left on device.") as warned:
+        embedded = embed_images(Means(), images, batch_size=4, cache=tmp_path)
+    assert len(warned) == 1
+    np.testing.assert_array_equal(embedded, embed_images(Means(), images, batch_size=4))
