@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 # Pillow opens dozens of formats, some of them by starting another program (EPS runs Ghostscript).
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 #: Of more pixels a JPEG is decoded at a half, a quarter or an eighth of its size.
-WHOLE_PIXELS = 32_000_000
+WHOLE_PIXELS = 16_000_000
 #: Of more pixels no image is decoded.
 MAX_PIXELS = 64_000_000
 #: EXIF's orientation -> how Pillow turns the image upright.

@@ -68,13 +68,42 @@ def as_issame(issame: ArrayLike, pairs: int, name: str = "issame") -> Bools:
 
 
 def as_ids(ids: ArrayLike, length: int, name: str, of: str) -> NDArray:
-    """A (length,) array of identifiers: int64, or strings as they are."""
-    array = np.asarray(ids)
+    """A (length,) array of identifiers: strings as they are, or integers.
+
+    Those are int64, or Python's own where int64 does not hold them all.
+    """
+    # NumPy would make one kind of several: text of numbers, floats of large integers.
+    array = np.asarray(ids, dtype=object if isinstance(ids, (list, tuple)) else None)
     if array.shape != (length,):
         raise ValueError(f"{name} must be ({length},), one for each of {of}, not {array.shape}")
-    if array.dtype.kind not in "iuU":
+    if array.dtype.kind == "O":
+        array = _of_one_kind(array, name)
+    if array.dtype.kind == "U":
+        return array
+    if array.dtype.kind not in "iuO":
         raise TypeError(f"{name} must be integers or strings, not {array.dtype}")
-    return array if array.dtype.kind == "U" else array.astype(np.int64, copy=False)
+    if array.dtype.kind != "i" and length and int(array.max()) > np.iinfo(np.int64).max:
+        return array.astype(object)
+    if array.dtype.kind == "O" and length and int(array.min()) < np.iinfo(np.int64).min:
+        return array
+    return array.astype(np.int64, copy=False)
+
+
+def _of_one_kind(ids: NDArray, name: str) -> NDArray:
+    """Python's objects as an array of text, or of Python's integers."""
+    kinds = {type(each) for each in ids}
+    if all(issubclass(kind, str) for kind in kinds):
+        return ids.astype(str)
+    if all(issubclass(kind, (int, np.integer)) and kind is not bool for kind in kinds):
+        return np.array([int(each) for each in ids], dtype=object)
+    given = ", ".join(sorted(kind.__name__ for kind in kinds))
+    raise TypeError(f"{name} must be integers or strings, all of one kind, not {given}")
+
+
+def require_one_kind(first: NDArray, second: NDArray, names: str) -> None:
+    """Ids of two arrays can be compared: both are integers, or both are text."""
+    if (first.dtype.kind == "U") != (second.dtype.kind == "U"):
+        raise TypeError(f"{names} must be of one kind, not {first.dtype} and {second.dtype}")
 
 
 def as_targets(targets: Sequence[float], name: str = "far_targets") -> tuple[float, ...]:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks import Floats, Ids, as_embeddings, as_ids, as_targets
+from .checks import Floats, Ids, as_embeddings, as_ids, as_targets, require_one_kind
 from .figures import Figure, Report, rate_figures
 from .roc import Roc, TarAtFar
-from .vectors import CHUNK_ROWS, unit
+from .vectors import CHUNK_ROWS, merge_ties, tie_tolerance, unit
 
 RANKS = (1, 5, 10)
 FPIR_TARGETS = (0.01, 0.1)
@@ -34,7 +34,8 @@ class IdentificationReport(Report):
     mated: Ids
     """(M,) row of each mated search in `probes`."""
     ranks: Ids
-    """(M,) rank of the right person in each mated search, from 1; a tie ranks it behind."""
+    """(M,) rank of the right person in each mated search, from 1; a tie ranks it behind, and scores
+    tie that the embeddings' precision does not tell apart."""
     mates: Ids
     """(M,) row in `gallery` of the right person, of several that which scores best."""
     mate_scores: Floats
@@ -88,8 +89,8 @@ def identify(
 
     Args:
         gallery: (G, D), of any length; the cosine is what counts.
-        gallery_ids: (G,) who they are, integers or strings. A person enrolled several times scores
-            as the best of these.
+        gallery_ids: (G,) who they are, integers of any size or strings. A person enrolled several
+            times scores as the best of these.
         probes: (P, D).
         probe_ids: (P,) who they are. Those who are not in the gallery make the open-set figures.
         fpir_targets: the FPIRs at which TPIR is reported.
@@ -108,11 +109,7 @@ def identify(
         )
     gallery_ids = as_ids(gallery_ids, len(gallery), "gallery_ids", "gallery")
     probe_ids = as_ids(probe_ids, len(probes), "probe_ids", "probes")
-    if gallery_ids.dtype.kind != probe_ids.dtype.kind:
-        raise TypeError(
-            "gallery_ids and probe_ids must be of one kind, "
-            f"not {gallery_ids.dtype} and {probe_ids.dtype}"
-        )
+    require_one_kind(gallery_ids, probe_ids, "gallery_ids and probe_ids")
 
     order = np.argsort(gallery_ids, kind="stable")
     people, starts = np.unique(gallery_ids[order], return_index=True)
@@ -124,6 +121,7 @@ def identify(
             "no search can find its mate"
         )
 
+    tolerance = tie_tolerance(gallery, probes)
     columns = unit(gallery[order]).T
     person = np.searchsorted(people, gallery_ids[order])
     mates, rivals, ranks = (np.empty(len(probes), dtype=np.int64) for _ in range(3))
@@ -137,12 +135,14 @@ def identify(
         rivals[chunk], rival_scores[chunk] = _best(others)
         if len(people) < len(gallery):
             others = np.maximum.reduceat(others, starts, axis=1)
-        ranks[chunk] = 1 + np.count_nonzero(others >= mate_scores[chunk, None], axis=1)
+        ranks[chunk] = 1 + np.count_nonzero(others >= mate_scores[chunk, None] - tolerance, axis=1)
 
     nonmate_scores = rival_scores[~mated]
     roc = None
     if len(nonmate_scores):
-        roc = Roc(np.sort(mate_scores[mated]), np.sort(nonmate_scores))
+        scores = merge_ties(np.concatenate([mate_scores[mated], nonmate_scores]), tolerance)
+        mates_only = np.count_nonzero(mated)
+        roc = Roc(np.sort(scores[:mates_only]), np.sort(scores[mates_only:]))
     return IdentificationReport(
         identities=len(people),
         mated=np.flatnonzero(mated),

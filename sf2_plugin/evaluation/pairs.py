@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from .checks import Bools, Floats, as_embeddings, as_issame, as_scores, as_targets
 from .figures import Figure, Report, pair_counts, rate_figures
 from .roc import Roc, TarAtFar, best_threshold, roc_curve
-from .vectors import CHUNK_ROWS, unit
+from .vectors import CHUNK_ROWS, merge_ties, tie_tolerance, unit
 
 FAR_TARGETS = (1e-3, 1e-2, 1e-1)
 
@@ -117,7 +117,8 @@ def verify_pairs(
             f"embeddings must have two rows a pair, an even number, not {len(embeddings)}"
         )
     issame = as_issame(issame, len(embeddings) // 2)
-    return verify_scores(pair_cosines(embeddings), issame, folds, far_targets)
+    scores = merge_ties(pair_cosines(embeddings), tie_tolerance(embeddings))
+    return verify_scores(scores, issame, folds, far_targets)
 
 
 def check_pairs(

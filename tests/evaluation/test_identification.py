@@ -154,3 +154,80 @@ def test_bad_input_is_refused_in_one_line(changed, message):
 def test_ids_of_two_kinds_are_refused():
     with pytest.raises(TypeError, match="gallery_ids and probe_ids must be of one kind"):
         identify(GALLERY, GALLERY_IDS, PROBES, PROBE_IDS.astype(str))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dimensions", [2, 37, 512])
+def test_one_direction_ties_whatever_the_length(dtype, dimensions):
+    """The direction of the mate is that of 302 others; and a probe that none of them equals."""
+    rng = np.random.default_rng(dimensions)
+    direction = rng.normal(size=(1, dimensions))
+    gallery = (np.repeat(direction, 303, axis=0) * rng.uniform(0.1, 9, (303, 1))).astype(dtype)
+    turned = (direction + rng.normal(size=(20, dimensions))) * rng.uniform(0.1, 9, (20, 1))
+    for probes in (gallery[:20], turned.astype(dtype)):
+        report = identify(gallery, np.arange(303), probes, np.arange(20))
+        assert set(report.ranks) == {303}
+        strangers = identify(gallery, np.arange(303), probes, np.arange(20) + 293)
+        assert strangers.roc is not None
+
+
+def test_what_differs_is_no_tie():
+    """Two directions whose cosines with the probe differ in the ninth decimal."""
+    gallery = np.array([[1.0, 1e-4], [1.0, 1.1e-4]])
+    assert identify(gallery, [0, 1], [[1.0, 0.0]], [0]).ranks.tolist() == [1]
+    assert identify(gallery, [0, 1], [[1.0, 0.0]], [1]).ranks.tolist() == [2]
+
+
+def test_mates_and_strangers_of_one_direction_share_a_threshold():
+    rng = np.random.default_rng(0)
+    gallery = np.tile(rng.normal(size=(1, 64)), (8, 1)) * rng.uniform(0.1, 9, (8, 1))
+    report = identify(gallery, np.arange(8), gallery[::-1], np.arange(4, 12), (0.25,))
+    assert report.roc.auc == 0.5
+    assert report.tpir_at_fpir[0.25].tar == 0
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.array([2**64 - 1, 2**63, 5], np.uint64),
+        [2**64 - 1, -1, 5],
+        [2**70, -(2**70), 0],
+        [np.uint64(2**64 - 1), np.int8(-1), 5],
+        np.array([2**64 - 1, -1, 5], object),
+        ["18446744073709551615", "-1", "5"],
+        np.array(["a", "b", "c"]),
+        np.array(["a", "b", "c"], object),
+    ],
+)
+def test_every_id_is_itself(ids):
+    gallery = np.eye(3)
+    report = identify(gallery, ids, gallery, ids)
+    assert (report.identities, report.ranks.tolist()) == (3, [1, 1, 1])
+
+
+def test_ids_that_one_dtype_confuses_are_two_people():
+    gallery = np.eye(2)
+    with pytest.raises(ValueError, match="none of the 1 people in probe_ids is in gallery_ids"):
+        identify(gallery, np.array([2**64 - 1, 2**64 - 2], np.uint64), gallery[:1], [-1])
+    report = identify(gallery, np.array([2**64 - 1, 7], np.uint64), gallery, [-1, 7])
+    assert report.mated.tolist() == [1]
+    assert len(report.nonmate_scores) == 1
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [1, "1", 2],
+        [1, 2.0, 3],
+        [1, None, 3],
+        [True, 2, 3],
+        [b"a", b"b", b"c"],
+        np.array([1.0, 2.0, 3.0]),
+        np.array([True, False, True]),
+        np.array([b"a", b"b", b"c"]),
+        np.array([1, 2, 3], "M8[s]"),
+    ],
+)
+def test_ids_that_are_neither_integers_nor_text_are_refused(ids):
+    with pytest.raises(TypeError, match="gallery_ids must be integers or strings"):
+        identify(np.eye(3), ids, np.eye(3), [1, 2, 3])

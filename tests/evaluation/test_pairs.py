@@ -218,3 +218,23 @@ def test_bad_input_is_refused_in_one_line(embeddings, issame, options, message):
 def test_embeddings_that_are_no_numbers_are_refused():
     with pytest.raises(TypeError, match="embeddings must be real numbers, not complex128"):
         verify_pairs(EMBEDDINGS.astype(complex), ISSAME)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_embeddings_of_one_direction_tell_nothing_whatever_their_length(dtype):
+    rng = np.random.default_rng(0)
+    pair = np.tile(rng.normal(size=(2, 64)), (400, 1)) * rng.uniform(0.1, 9, (800, 1))
+    issame = rng.permutation(np.arange(400) % 2 == 0)
+    report = verify_pairs(pair.astype(dtype), issame, folds=4)
+    assert len(np.unique(report.scores)) == 1
+    assert (report.auc, report.eer) == (0.5, 0.5)
+
+
+def test_merging_ties_leaves_what_is_apart():
+    from sf2_plugin.evaluation.vectors import merge_ties
+
+    scores = np.array([0.5, 1.0, 0.5 + 1e-15, 0.5 + 3e-15, -0.25, 1.0 - 1e-15])
+    top = 0.5 + 3e-15
+    expected = [top, 1.0, top, top, -0.25, 1.0]
+    assert merge_ties(scores, 4e-15).tolist() == expected
+    assert merge_ties(scores, 1e-16) is scores

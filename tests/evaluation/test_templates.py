@@ -181,3 +181,18 @@ def test_bad_input_is_refused_in_one_line(changed, message):
 def test_ids_that_are_no_integers_are_refused():
     with pytest.raises(TypeError, match="templates must be integers or strings, not float64"):
         verify_templates(**{**GOOD, "templates": TEMPLATES.astype(float)})
+
+
+def test_templates_of_one_direction_tie_and_large_ids_are_themselves():
+    rng = np.random.default_rng(0)
+    features = np.tile(rng.normal(size=(1, 64)), (6, 1)) * rng.uniform(0.1, 9, (6, 1))
+    ids = np.array([2**64 - 1, 2**64 - 2, 3, 4, 5, 6], np.uint64)
+    report = verify_templates(
+        features, ids, np.arange(6), ids[[0, 1, 2, 3]], ids[[1, 2, 3, 4]], [1, 0, 1, 0]
+    )
+    assert report.scores.tolist() == [1.0] * 4
+    assert report.auc == 0.5
+    with pytest.raises(ValueError, match="p1 names template -1, which has no image"):
+        verify_templates(features, ids, np.arange(6), [-1, 3], [3, 4], [1, 0])
+    with pytest.raises(TypeError, match="p1 and templates must be of one kind"):
+        verify_templates(features, ids, np.arange(6), ["3", "4"], [3, 4], [1, 0])
