@@ -14,7 +14,7 @@ from sf2_plugin.data import decode_image, read_pairs
 LOADERS = ("LoadImageFromFile", "mmcv.LoadImageFromFile")
 
 
-@DATASETS.register_module()
+@DATASETS.register_module(force=True)
 class FacePairDataset(BaseDataset):
     """The images of a verification pair set, each image once, for a network to embed.
 

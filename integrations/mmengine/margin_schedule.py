@@ -1,6 +1,5 @@
 """A margin that grows while a model trains."""
 
-import dataclasses
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -9,21 +8,15 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from sf2_plugin import SphereFace2
-
-#: What is left of the way at the end of an exponential schedule, before it is rescaled to arrive.
-REMAINDER = 1e-3
+from sf2_plugin.margin_schedule import MarginSchedule
 
 
-@HOOKS.register_module()
+@HOOKS.register_module(force=True)
 class MarginScheduleHook(Hook):
     """Moves the margin of every SphereFace2 head from one value to another, as wespeaker does.
 
-    Args:
-        begin_margin: margin up to iteration `begin`.
-        end_margin: margin from iteration `end` on.
-        begin: first iteration of the change.
-        end: iteration at which it is complete.
-        mode: "linear", or "exponential", which moves fast at first and slowly at the end.
+    Args are those of `sf2_plugin.margin_schedule.MarginSchedule`: begin_margin, end_margin, begin
+    and end (iterations), and mode.
 
     The margin is a function of the iteration alone, so resuming needs no state. It is logged as
     ``margin``.
@@ -43,36 +36,17 @@ class MarginScheduleHook(Hook):
         end: int,
         mode: str = "exponential",
     ) -> None:
-        if mode not in ("linear", "exponential"):
-            raise ValueError(f"mode must be 'linear' or 'exponential', got {mode!r}")
-        if not 0 <= begin < end:
-            raise ValueError(f"begin and end must be 0 <= begin < end, got {begin} and {end}")
-        self.begin_margin = begin_margin
-        self.end_margin = end_margin
-        self.begin = begin
-        self.end = end
-        self.mode = mode
-
-    def margin_at(self, iteration: int) -> float:
-        """The margin at an iteration, counted from 0."""
-        progress = (iteration - self.begin) / (self.end - self.begin)
-        progress = min(max(progress, 0.0), 1.0)
-        if self.mode == "exponential":
-            progress = (1 - REMAINDER**progress) / (1 - REMAINDER)
-        return self.begin_margin + (self.end_margin - self.begin_margin) * progress
+        self.schedule = MarginSchedule(begin_margin, end_margin, begin, end, mode)
 
     def before_train(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.heads = [module for module in model.modules() if isinstance(module, SphereFace2)]
         if not self.heads:
             raise ValueError("MarginScheduleHook found no SphereFace2 head in the model")
-        for head in self.heads:  # Both ends are refused before training, not in its middle.
-            for margin in (self.begin_margin, self.end_margin):
-                dataclasses.replace(head.recipe, margin=margin)
+        for head in self.heads:
+            self.schedule.check(head.recipe)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
-        margin = self.margin_at(runner.iter)
         for head in self.heads:
-            if head.recipe.margin != margin:
-                head.recipe = dataclasses.replace(head.recipe, margin=margin)
-        runner.message_hub.update_scalar("train/margin", margin)
+            head.recipe = self.schedule.recipe_at(runner.iter, head.recipe)
+        runner.message_hub.update_scalar("train/margin", self.schedule.margin_at(runner.iter))

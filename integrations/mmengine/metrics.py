@@ -11,7 +11,7 @@ from sf2_plugin.evaluation import PairReport, verify_pairs
 from sf2_plugin.evaluation.pairs import FAR_TARGETS, check_pairs
 
 
-@METRICS.register_module()
+@METRICS.register_module(force=True)
 class FaceVerification(BaseMetric):
     """1:1 verification on a `FacePairDataset` by the protocol of LFW.
 

@@ -19,7 +19,7 @@ from .datasets import FacePairDataset
 from .metrics import pair_figures, verify_faces
 
 
-@HOOKS.register_module()
+@HOOKS.register_module(force=True)
 class FaceVerificationHook(Hook):
     """Verifies pair sets every N iterations and sends the figures to log and visualizer.
 

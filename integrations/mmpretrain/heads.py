@@ -20,7 +20,7 @@ SOFTMAX_ARGUMENTS = ("loss", "margins", "easy_margin", "num_subcenters")
 PARTIAL_FC_ARGUMENTS = ("sample_rate", "negative_weighting", "sparse_gradient")
 
 
-@MODELS.register_module()
+@MODELS.register_module(force=True)
 class SphereFace2ClsHead(ClsHead):
     """SphereFace2 in the place of ``ArcFaceClsHead``.
 

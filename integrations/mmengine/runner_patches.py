@@ -1,0 +1,166 @@
+"""What is done around Runner's methods for a model whose head is sharded.
+
+MMEngine takes a model to be the same on every rank: it wraps the whole of it in DDP, broadcasts
+its weights from rank 0, and rank 0 alone saves. `PATCHES` names what is done otherwise where the
+model holds a `PartialFCSphereFace2`; any other model goes straight through.
+"""
+
+import functools
+from collections.abc import Callable
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sf2_plugin import PartialFCSphereFace2
+from sf2_plugin.shards import WORLD_SIZE, Shards, copy_centers
+
+from .optimizer_places import optimizers, places
+from .partial_fc import PartialFCHook, sharded_head
+from .shards import optimizer_state, save_shard, shard_of, shards_beside, shards_folder
+
+
+def _wrap_model(original: Any, runner: Runner, wrapper: dict | None, model: nn.Module) -> nn.Module:
+    head = sharded_head(model)
+    if head is None:
+        return original(runner, wrapper, model)
+    head.register_state_dict_post_hook(_leave_out)
+    head.register_load_state_dict_pre_hook(_fill_in)
+    own = {id(parameter) for parameter in head.parameters()}
+    names = {name for name, parameter in model.named_parameters() if id(parameter) in own}
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)
+    wrapped = original(runner, wrapper, model)
+    if is_model_wrapper(wrapped) and not names <= getattr(wrapped, "parameters_to_ignore", set()):
+        raise ValueError(
+            "a sharded head must stay out of the model's wrapper: give Runner the bare model and "
+            f"let it use MMDistributedDataParallel; got {type(wrapped).__name__}"
+        )
+    return wrapped
+
+
+def _register_hooks(original: Any, runner: Runner, *args: Any, **kwargs: Any) -> None:
+    original(runner, *args, **kwargs)
+    if sharded_head(runner.model) is not None:
+        runner.register_hook(PartialFCHook())
+
+
+def _save_checkpoint(
+    original: Any,
+    runner: Runner,
+    out_dir: str,
+    filename: str,
+    file_client_args: dict | None = None,
+    save_optimizer: bool = True,
+    *args: Any,
+    **kwargs: Any,
+) -> None:
+    head = sharded_head(runner.model)
+    if head is not None:
+        if "://" in str(out_dir):
+            raise ValueError(f"shards are saved to a folder that all ranks see, got {out_dir}")
+        # Before the checkpoint, so that a checkpoint that is there has its shards.
+        meta = kwargs.get("meta") or {}
+        shard = shard_of(runner, head, save_optimizer)
+        shard.update(epoch=meta.get("epoch"), global_step=meta.get("iter"))
+        shard[WORLD_SIZE] = head.world_size
+        save_shard(shard, shards_folder(Path(out_dir, filename)), head.rank)
+    original(runner, out_dir, filename, file_client_args, save_optimizer, *args, **kwargs)
+
+
+def _load_checkpoint(
+    original: Any, runner: Runner, filename: str, *args: Any, **kwargs: Any
+) -> dict[str, Any]:
+    checkpoint = original(runner, filename, *args, **kwargs)
+    head = sharded_head(runner.model)
+    if head is None:
+        return checkpoint
+    shards = _to_resume.get() or shards_beside(filename, head)
+    if isinstance(shards, str):
+        if not _brings_centers(checkpoint, runner.model, head):
+            runner.logger.warning(f"No shards are loaded with {filename}: {shards}")
+        return checkpoint
+    copy_centers(head, shards)
+    if "optimizer" in checkpoint and isinstance(runner.optim_wrapper, OptimWrapper):
+        # Runner.resume then gives it to this rank's optimizer with all the rest.
+        state = optimizer_state(head, shards)
+        for optimizer, saved in optimizers(runner, checkpoint["optimizer"]):
+            for name, index, _ in places(optimizer, head):
+                if state.get(name):
+                    saved["state"][index] = state[name]
+    return checkpoint
+
+
+#: The shards that Runner.resume has read, for the Runner.load_checkpoint that it calls.
+_to_resume: ContextVar[Shards | None] = ContextVar("_to_resume", default=None)
+
+
+def _resume(original: Any, runner: Runner, filename: str, *args: Any, **kwargs: Any) -> None:
+    head = sharded_head(runner.model)
+    if head is None:
+        return original(runner, filename, *args, **kwargs)
+    shards = shards_beside(filename, head)
+    if isinstance(shards, str):
+        raise ValueError(f"{filename} cannot be resumed: {shards}")
+    token = _to_resume.set(shards)
+    try:
+        original(runner, filename, *args, **kwargs)
+    finally:
+        _to_resume.reset(token)
+
+
+def _leave_out(head: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """Whoever saves or broadcasts the model's state takes it to be the same on every rank.
+
+    The bias is, and it calibrates scores where the centers are not at hand.
+    """
+    del state[prefix + "weight"]
+
+
+def _fill_in(head: PartialFCSphereFace2, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """A checkpoint brings none of the centers, or, from a head that is not sharded, all of them."""
+    weight = state.setdefault(prefix + "weight", head.weight.detach())
+    if len(weight) == head.num_classes:
+        state[prefix + "weight"] = weight[head.classes.start : head.classes.stop]
+
+
+def _brings_centers(checkpoint: dict[str, Any], model: nn.Module, head: nn.Module) -> bool:
+    """Whether it is the checkpoint of a head that is not sharded, which `_fill_in` has taken."""
+    bare: Any = model.module if is_model_wrapper(model) else model
+    (name,) = (name for name, module in bare.named_modules() if module is head)
+    key = f"{name}.weight".lstrip(".")
+    return any(each.endswith(key) for each in checkpoint.get("state_dict", checkpoint))
+
+
+#: What is called instead of each of Runner's methods, with the method itself as first argument.
+PATCHES: dict[str, Callable[..., Any]] = {
+    "wrap_model": _wrap_model,
+    "register_hooks": _register_hooks,
+    "save_checkpoint": _save_checkpoint,
+    "load_checkpoint": _load_checkpoint,
+    "resume": _resume,
+}
+
+
+def patch_runner() -> None:
+    """Put `PATCHES` in place; a second import of this module replaces them, and adds none."""
+    for name, around in PATCHES.items():
+        patched = getattr(Runner, name)
+        setattr(Runner, name, _around(getattr(patched, ORIGINAL, patched), around))
+
+
+#: Under this name a patched method keeps the one that it stands for.
+ORIGINAL = "_sf2_plugin_original"
+
+
+def _around(original: Any, around: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def patched(*args: Any, **kwargs: Any) -> Any:
+        return around(original, *args, **kwargs)
+
+    setattr(patched, ORIGINAL, original)
+    return patched
