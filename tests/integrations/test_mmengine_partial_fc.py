@@ -22,11 +22,9 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from sf2_plugin.integrations.mmengine import FaceVerificationHook, PartialFCHook
-from sf2_plugin.integrations.mmengine.partial_fc import (
-    _load_checkpoint,
-    _save_shard,
-    clip_grad_norm_over_ranks,
-)
+from sf2_plugin.integrations.mmengine.clipping import clip_grad_norm_over_ranks
+from sf2_plugin.integrations.mmengine.runner_patches import _load_checkpoint
+from sf2_plugin.integrations.mmengine.shards import save_shard
 from sf2_plugin.integrations.mmengine.verification_hook import embed_faces
 from torch import distributed, nn
 
@@ -322,7 +320,7 @@ def test_resuming_reads_the_shards_once(folder, ranks, monkeypatch):
         read.append(folder)
         return read_shards(folder)
 
-    monkeypatch.setattr("sf2_plugin.integrations.mmengine.partial_fc.read_shards", counted)
+    monkeypatch.setattr("sf2_plugin.integrations.mmengine.shards.read_shards", counted)
     path = folder / "sharded_norm" / "epoch_3.pth"
     train(folder, "read_once", load_from=str(path), resume=True)
     assert read == [path.with_suffix(".shards")]
@@ -342,7 +340,7 @@ def test_a_warning_says_that_no_centers_are_loaded(tmp_path, key):
 
 def test_shards_are_replaced_without_a_moment_in_which_there_are_none(tmp_path, monkeypatch):
     folder = tmp_path / "epoch_3.shards"
-    _save_shard({"step": 1}, folder, 0)
+    save_shard({"step": 1}, folder, 0)
     replace = os.replace
 
     def killed(source, target):
@@ -353,10 +351,10 @@ def test_shards_are_replaced_without_a_moment_in_which_there_are_none(tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
-            _save_shard({"step": 2}, folder, 0)
+            save_shard({"step": 2}, folder, 0)
     files = {torch.load(path)["step"] for path in tmp_path.rglob("*.pt")}
     assert files == {1, 2}
-    _save_shard({"step": 3}, folder, 0)
+    save_shard({"step": 3}, folder, 0)
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
     assert torch.load(folder / file_name(0))["step"] == 3
 
@@ -367,7 +365,11 @@ def test_a_plain_head_has_no_hook(plain, folder):
 
 
 @pytest.mark.parametrize("norm_type", [1.0, 2.0, float("inf")])
-def test_one_rank_clips_as_torch_does(norm_type):
+@pytest.mark.parametrize("old_torch", [False, True])
+def test_one_rank_clips_as_torch_does(norm_type, old_torch, monkeypatch):
+    if old_torch:
+        for name in ("get_total_norm", "clip_grads_with_norm_"):
+            monkeypatch.delattr(nn.utils, name, raising=False)
     clipped = []
     for clip in (clip_grad_norm_over_ranks, nn.utils.clip_grad_norm_):
         torch.manual_seed(0)
