@@ -5,7 +5,7 @@ averages over ranks, while every rank's loss is that of the global batch. The gr
 back into a rank's embeddings is therefore multiplied by the number of ranks.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,7 +53,9 @@ def classes_of_rank(num_classes: int, rank: int, world_size: int) -> range:
 
 
 @contextmanager
-def on_all_ranks(what: str, group: ProcessGroup = None) -> Iterator[None]:
+def on_all_ranks(
+    what: str, group: ProcessGroup = None, undo: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """A block that fails on all ranks if it fails on one, so that none waits for another in vain.
 
     Every rank of the group must enter it. They all raise the same sentence, which names the ranks
@@ -62,6 +64,8 @@ def on_all_ranks(what: str, group: ProcessGroup = None) -> Iterator[None]:
 
     Args:
         what: what the block does, to complete "rank 1 could not ...".
+        undo: called on every rank once all know that the block failed on one; not where a rank
+            was lost, as the others may have gone on.
 
     Example:
         >>> with on_all_ranks("save"):
@@ -74,11 +78,13 @@ def on_all_ranks(what: str, group: ProcessGroup = None) -> Iterator[None]:
         error = caught
     if rank_and_world_size(group)[1] == 1:
         if error:
+            undo()
             raise error
         return
     failures = from_all_ranks(error and (_kind(error), _sentence(error)), group)
     failed = {rank: failure for rank, failure in enumerate(failures) if failure}
     if failed:
+        undo()
         kind, _ = next(iter(failed.values()))
         by_reason = by_value({rank: reason for rank, (_, reason) in failed.items()})
         said = (f"{ranks} could not {what}: {reason}" for reason, ranks in by_reason)

@@ -3,17 +3,38 @@
 import os
 import re
 from collections.abc import Callable
-from contextlib import ExitStack
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sf2_plugin.atomic import atomic_file
 from sf2_plugin.distributed import from_all_ranks, on_all_ranks, rank_and_world_size
-from sf2_plugin.shards import WORLD_SIZE, file_name, is_partial_fc_v2, recorded_ranks
+from sf2_plugin.shards import (
+    MARK,
+    WORLD_SIZE,
+    check_form,
+    claim,
+    common_mark,
+    file_name,
+    file_of_set,
+    is_claimed,
+    is_partial_fc_v2,
+    mark_of,
+    marked_files,
+    new_mark,
+    recorded_ranks,
+    remove_leftovers,
+    settle,
+)
 from sf2_plugin.torch_files import load_torch_file
 
 from .host import host_config, replace
 from .loss import NAMES
+
+#: Of a backbone's state, what each rank keeps of its own faces: batch normalisation's statistics.
+OWN = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def write_whole_and_check() -> None:
@@ -25,6 +46,24 @@ def _is_shard(file: Any) -> bool:
     if not isinstance(file, (str, os.PathLike)):
         return False
     return re.fullmatch(r"checkpoint_gpu_\d+\.pt", Path(file).name) is not None
+
+
+def keep_others_out() -> None:
+    """One job a folder: the host logs, and later saves, to the one it opens its log in."""
+    replace("utils.utils_logging", "init_logging", _claim_then_log)
+
+
+def _claim_then_log(init_logging: Callable[..., None]) -> Callable[..., None]:
+    def init(rank: int, models_root: str, *args: Any, **kwargs: Any) -> None:
+        with on_all_ranks("start"):
+            claim(_lock(Path(models_root, file_name(rank))))
+        init_logging(rank, models_root, *args, **kwargs)
+
+    return init
+
+
+def _lock(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 # The functions that follow keep torch's names of parameters.
@@ -39,14 +78,11 @@ def _save(save: Callable[..., None]) -> Callable[..., None]:
             with atomic_file(path) as file:
                 return save(obj, file, *args, **kwargs)
         _, world_size = rank_and_world_size()
-        # No rank's file takes the place of the last one before all are on disk.
-        with ExitStack() as replaced_at_the_end, on_all_ranks("save"):
-            for left in path.parent.glob(f".{path.name}.*.partial"):  # By a rank that was killed.
-                left.unlink(missing_ok=True)
-            file = replaced_at_the_end.enter_context(atomic_file(path))
-            save({**obj, WORLD_SIZE: world_size}, file, *args, **kwargs)
-            file.flush()
-            os.fsync(file.fileno())
+        mark = new_mark()
+        with file_of_set(path, mark) as file:
+            save({**obj, WORLD_SIZE: world_size, MARK: mark}, file, *args, **kwargs)
+        if is_claimed(_lock(path)):  # Else they may be another job's, at work.
+            remove_leftovers(path)
 
     return save_whole
 
@@ -57,10 +93,15 @@ def _load(load: Callable[..., Any]) -> Callable[..., Any]:
             return load(f, *args, **kwargs)
         path = Path(f)
         with on_all_ranks("resume"):
+            found = marked_files(path, lambda each: load_torch_file(each, load))
+        with on_all_ranks("resume"):
+            mark = common_mark(from_all_ranks(list(found)))
+            settle(path, found[mark])
             checkpoint = load_torch_file(path, load)
+            check_form(checkpoint, path)
             _check_number_of_ranks(checkpoint, path)
             _check_head(checkpoint, path)
-        _check_step(checkpoint, path.parent)
+        _check_together(checkpoint, path.parent)
         return checkpoint
 
     return load_checked
@@ -85,8 +126,24 @@ def _check_head(checkpoint: dict[str, Any], path: Path) -> None:
         )
 
 
-def _check_step(checkpoint: dict[str, Any], folder: Path) -> None:
-    steps = from_all_ranks(checkpoint.get("global_step"))
-    if len(set(steps)) > 1:
-        saved = ", ".join(f"{file_name(rank)} at step {step}" for rank, step in enumerate(steps))
+def _check_together(checkpoint: dict[str, Any], folder: Path) -> None:
+    """Files without a mark, the bare host's, are compared by what must be equal in them."""
+    marked = mark_of(checkpoint, folder) is not None
+    backbone = "" if marked else _digest(checkpoint.get("state_dict_backbone", {}))
+    ranks = from_all_ranks((checkpoint.get("global_step"), backbone))
+    if len(set(ranks)) > 1:
+        saved = ", ".join(
+            f"{file_name(rank)} at step {step}" + (f" of backbone {digest}" if digest else "")
+            for rank, (step, digest) in enumerate(ranks)
+        )
         raise ValueError(f"{folder} holds files that were not saved together: {saved}")
+
+
+def _digest(backbone: Any) -> str:
+    """What every rank's copy of the backbone's weights has in common."""
+    digest = blake2b(digest_size=8)
+    for name, value in backbone.items():
+        if not name.endswith(OWN):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -8,12 +8,8 @@ import torch
 
 from ..atomic import atomic_folder
 from ..distributed import classes_of_rank
-from .checkpoints import WORLD_SIZE, Checkpoint, Shards, file_name
-from .places import Place, equal, leaves, replaced
-
-#: Where rank 0 keeps what the ranks that resharding left out had of their own, a backbone's
-#: running statistics for one, so that going back to as many ranks loses nothing.
-LEFT_OUT = "ranks_left_out"
+from .checkpoints import LEFT_OUT, WORLD_SIZE, Checkpoint, Shards, file_name
+from .places import Comparison, Place, replaced
 
 
 def reshard(shards: Shards, world_size: int) -> Iterator[Checkpoint]:
@@ -21,16 +17,14 @@ def reshard(shards: Shards, world_size: int) -> Iterator[Checkpoint]:
 
     A rank that was there keeps what it had of its own; a new one takes rank 0's; what ranks that
     are left out had of their own goes along with rank 0 (`LEFT_OUT`).
+
+    Raises:
+        ValueError: ranks differ in more than any checkpoint holds.
     """
     first = {name: value for name, value in shards.checkpoints[0].items() if name != LEFT_OUT}
-    base = dict(leaves(first))
     own: dict[int, dict[Place, Any]] = dict(shards.checkpoints[0].get(LEFT_OUT, {}))
     for rank, checkpoint in enumerate(shards.checkpoints[1:], start=1):
-        own[rank] = {
-            place: value
-            for place, value in leaves(checkpoint)
-            if place not in shards.sharded and not equal(value, base.get(place))
-        }
+        own[rank] = Comparison().differences(checkpoint, first, but=set(shards.sharded))
     left_out = {rank: values for rank, values in own.items() if rank >= world_size and values}
     for rank in range(world_size):
         classes = classes_of_rank(shards.num_classes, rank, world_size)
