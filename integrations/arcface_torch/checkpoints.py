@@ -98,7 +98,6 @@ def _load(load: Callable[..., Any]) -> Callable[..., Any]:
             mark = common_mark(from_all_ranks(list(found)))
             settle(path, found[mark])
             checkpoint = load_torch_file(path, load)
-            check_form(checkpoint, path)
             _check_number_of_ranks(checkpoint, path)
             _check_head(checkpoint, path)
         _check_together(checkpoint, path.parent)
@@ -118,7 +117,10 @@ def _check_number_of_ranks(checkpoint: dict[str, Any], path: Path) -> None:
 
 def _check_head(checkpoint: dict[str, Any], path: Path) -> None:
     _, world_size = rank_and_world_size()
-    if host_config().get("loss") in NAMES and is_partial_fc_v2(checkpoint):
+    if host_config().get("loss") not in NAMES:
+        return
+    check_form(checkpoint, path)
+    if is_partial_fc_v2(checkpoint):
         raise ValueError(
             f"{path} holds the class centers of PartialFC_V2, and config.loss is "
             f"{host_config().get('loss')!r}: "
@@ -131,12 +133,13 @@ def _check_together(checkpoint: dict[str, Any], folder: Path) -> None:
     marked = mark_of(checkpoint, folder) is not None
     backbone = "" if marked else _digest(checkpoint.get("state_dict_backbone", {}))
     ranks = from_all_ranks((checkpoint.get("global_step"), backbone))
-    if len(set(ranks)) > 1:
-        saved = ", ".join(
-            f"{file_name(rank)} at step {step}" + (f" of backbone {digest}" if digest else "")
-            for rank, (step, digest) in enumerate(ranks)
-        )
-        raise ValueError(f"{folder} holds files that were not saved together: {saved}")
+    steps, backbones = (dict(enumerate(values)) for values in zip(*ranks, strict=True))
+    for with_, values in (("at step", steps), ("of backbone", backbones)):
+        if len(set(values.values())) > 1:
+            saved = ", ".join(
+                f"{file_name(rank)} {with_} {value}" for rank, value in values.items()
+            )
+            raise ValueError(f"{folder} holds files that were not saved together: {saved}")
 
 
 def _digest(backbone: Any) -> str:

@@ -126,6 +126,12 @@ MENDS = (
         lambda run: checkpoints.write_whole_and_check(),
     ),
     Mend(
+        "folder",
+        "a second job in the output folder of one that runs is refused",
+        always,
+        lambda run: checkpoints.keep_others_out(),
+    ),
+    Mend(
         "verification",
         "pairs are verified by sf2_plugin.evaluation: the host's lines, EER and TAR@FAR",
         always,

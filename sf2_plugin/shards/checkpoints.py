@@ -11,7 +11,7 @@ from torch import Tensor
 from ..distributed import classes_of_rank
 from ..torch_files import load_torch_file
 from .marks import MARK, mark_of, marked_files, waiting_names
-from .places import Comparison, Place, at, check_depth, replaced
+from .places import Place, at, differences, replaced
 
 HEAD = "state_dict_softmax_fc"
 OPTIMIZER = "state_optimizer"
@@ -180,15 +180,12 @@ def check_form(checkpoint: Any, path: Path) -> None:
     Raises:
         ValueError: says what is amiss with `path`.
     """
-    try:
-        check_depth(checkpoint)
-    except ValueError as error:
-        raise ValueError(f"{path} {error}") from None
     head = checkpoint.get(HEAD) if isinstance(checkpoint, dict) else None
     if not (isinstance(head, dict) and _is_matrix(head.get("weight"))):
         raise ValueError(f"{path} has no class centers: no matrix {HEAD!r}, 'weight'")
     bias = head.get("bias")
-    if "bias" in head and not (_is_plain(bias) and bias.numel() == 1):
+    one_number = isinstance(bias, Tensor) and bias.is_floating_point() and bias.numel() == 1
+    if "bias" in head and not one_number:
         raise ValueError(f"{path} has class centers with a bias that is not one number")
     for name in ("epoch", "global_step"):
         value = checkpoint.get(name)
@@ -209,17 +206,8 @@ def check_form(checkpoint: Any, path: Path) -> None:
         raise ValueError(f"{path} holds {LEFT_OUT!r} that do not fit the rest") from None
 
 
-def _is_plain(value: Any) -> TypeGuard[Tensor]:
-    return (
-        isinstance(value, Tensor)
-        and value.layout is torch.strided
-        and value.is_floating_point()
-        and not value.is_meta
-    )
-
-
 def _is_matrix(value: Any) -> TypeGuard[Tensor]:
-    return _is_plain(value) and value.ndim == 2
+    return isinstance(value, Tensor) and value.ndim == 2 and value.is_floating_point()
 
 
 def _difference(checkpoint: Checkpoint, first: Checkpoint, sharded: list[Place]) -> str | None:
@@ -227,14 +215,17 @@ def _difference(checkpoint: Checkpoint, first: Checkpoint, sharded: list[Place])
     names = [content.keys() - {LEFT_OUT} for content in (checkpoint, first)]
     if names[0] != names[1]:
         return f"{', '.join(sorted(map(str, names[0] ^ names[1])))} in one of them alone"
+    one, other = (content[HEAD]["weight"] for content in (checkpoint, first))
+    if one.shape[1] != other.shape[1]:
+        return f"class centers of size {one.shape[1]} and {other.shape[1]}"
+    if one.dtype != other.dtype:
+        return f"class centers in {one.dtype} and {other.dtype}"
     if _sharded_places(checkpoint) != sharded:
         return "other optimizers' states of the class centers"
     for place in sharded:
         one, other = at(checkpoint, place), at(first, place)
-        if one.shape[1] != other.shape[1]:
-            return f"class centers of size {one.shape[1]} and {other.shape[1]}"
         if one.dtype != other.dtype:
-            return f"class centers in {one.dtype} and {other.dtype}"
+            return f"{place[-1]} in {one.dtype} and {other.dtype}"
     shared: list[Place] = [(HEAD,), (OPTIMIZER, "param_groups"), ("state_lr_scheduler",)]
     if OPTIMIZER in first:
         shared += [(OPTIMIZER, "state", index) for index in head_parameters(first)]
@@ -244,7 +235,7 @@ def _difference(checkpoint: Checkpoint, first: Checkpoint, sharded: list[Place])
         except KeyError:  # Of neither, as the names are the same, but for an optimizer's numbers.
             continue
         inside = {each[len(place) :] for each in sharded if each[: len(place)] == place}
-        if Comparison().differences(one, other, but=inside):
+        if any(differences(one, other, but=inside)):
             return f"other values in {place[0]!r}"
     return None
 

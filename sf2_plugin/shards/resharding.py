@@ -9,7 +9,7 @@ import torch
 from ..atomic import atomic_folder
 from ..distributed import classes_of_rank
 from .checkpoints import LEFT_OUT, WORLD_SIZE, Checkpoint, Shards, file_name
-from .places import Comparison, Place, replaced
+from .places import Place, differences, replaced
 
 
 def reshard(shards: Shards, world_size: int) -> Iterator[Checkpoint]:
@@ -17,14 +17,11 @@ def reshard(shards: Shards, world_size: int) -> Iterator[Checkpoint]:
 
     A rank that was there keeps what it had of its own; a new one takes rank 0's; what ranks that
     are left out had of their own goes along with rank 0 (`LEFT_OUT`).
-
-    Raises:
-        ValueError: ranks differ in more than any checkpoint holds.
     """
     first = {name: value for name, value in shards.checkpoints[0].items() if name != LEFT_OUT}
     own: dict[int, dict[Place, Any]] = dict(shards.checkpoints[0].get(LEFT_OUT, {}))
     for rank, checkpoint in enumerate(shards.checkpoints[1:], start=1):
-        own[rank] = Comparison().differences(checkpoint, first, but=set(shards.sharded))
+        own[rank] = dict(differences(checkpoint, first, but=shards.sharded))
     left_out = {rank: values for rank, values in own.items() if rank >= world_size and values}
     for rank in range(world_size):
         classes = classes_of_rank(shards.num_classes, rank, world_size)

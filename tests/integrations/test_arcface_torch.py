@@ -23,7 +23,9 @@ from sf2_plugin.integrations.arcface_torch import checkpoints, loss
 from sf2_plugin.integrations.arcface_torch.mends import MENDS, Run
 from sf2_plugin.integrations.arcface_torch.verification import CallBackVerification
 from torch import nn
+from torch.multiprocessing import ProcessExitedException
 
+import sf2_plugin.distributed as distributed_module
 from sf2_plugin import SphereFace2, registry
 from sf2_plugin.cli import main
 from sf2_plugin.data import (
@@ -33,7 +35,7 @@ from sf2_plugin.data import (
     write_pair_bin,
     write_records,
 )
-from sf2_plugin.shards import read_shards
+from sf2_plugin.shards import claim, marks, read_shards
 from sf2_plugin.synthetic import write_synthetic_faces
 
 from ..conftest import REAL_FACES
@@ -303,12 +305,18 @@ def test_a_killed_rank_ends_the_others_and_the_last_checkpoint_resumes(
     assert f"{path}: not readable as a checkpoint of tensors" in refused
 
 
-def checkpoint(step, world_size=2, head=("weight", "bias")):
+def checkpoint(step, world_size=2, head=("weight", "bias"), backbone=0, statistics=0, mark=None):
     return {
         "global_step": step,
-        "state_dict_softmax_fc": {name: torch.zeros(1) for name in head},
-        "state_optimizer": {"param_groups": [{"params": list(range(len(head)))}]},
+        "state_dict_backbone": {
+            "bn.weight": torch.full((2,), backbone, dtype=torch.bfloat16),
+            "bn.running_mean": torch.full((2,), statistics),
+            "bn.num_batches_tracked": torch.tensor(statistics),
+        },
+        "state_dict_softmax_fc": {name: torch.zeros(1, 1) for name in head},
+        "state_optimizer": {"state": {}, "param_groups": [{"params": list(range(len(head)))}]},
         **({"world_size": world_size} if world_size else {}),
+        **({"saved_together": mark} if mark else {}),
     }
 
 
@@ -331,6 +339,7 @@ def save_and_resume(rank, folder):
         return torch.load(f=path)["global_step"]
 
     (path.parent / f".{path.name}.99.partial").touch()  # A killed rank's.
+    claim(path.with_name(f".{path.name}.lock"))
     (path.parent / "checkpoint_gpu_7.pt").touch()  # An older run's.
     torch.save(obj=checkpoint(1, world_size=None), f=path)
     answers["recorded"] = torch.load(path)["world_size"]
@@ -350,6 +359,11 @@ def save_and_resume(rank, folder):
         "other ranks": checkpoint(1, world_size=3),
         "other head": checkpoint(1, head=["weight"]),
         "other step": checkpoint(rank),
+        "other run": checkpoint(1, mark=f"{rank:016x}"),
+        "half marked": checkpoint(1, mark="0" * 16 if rank == 0 else None),
+        "no mark": checkpoint(1, mark="my run"),
+        "other backbone": checkpoint(1, backbone=rank),
+        "own statistics": checkpoint(1, statistics=rank),
     }.items():
         torch_save(content, path)
         attempt(name, resume)
@@ -362,7 +376,8 @@ def save_and_resume(rank, folder):
 def test_checkpoints_are_saved_and_resumed_on_all_ranks_or_on_none(tmp_path):
     for rank, answers in enumerate(on_ranks(save_and_resume, 2, tmp_path)):
         path = tmp_path / str(rank) / f"checkpoint_gpu_{rank}.pt"
-        assert answers["files"] == sorted([path.name, "checkpoint_gpu_7.pt"])
+        lock = f".{path.name}.lock"
+        assert answers["files"] == sorted([lock, path.name, "checkpoint_gpu_7.pt"])
         assert answers["recorded"] == 2
         assert answers["disk full"] == "OSError: rank 1 could not save: disk full"
         start = "FileNotFoundError: rank 1 could not save: [Errno 2] No such file"
@@ -381,7 +396,79 @@ def test_checkpoints_are_saved_and_resumed_on_all_ranks_or_on_none(tmp_path):
             "checkpoint_gpu_0.pt at step 0, checkpoint_gpu_1.pt at step 1"
             in (answers["other step"])
         )
+        apart = "the files of the ranks were not saved together: "
+        zeros = "0" * 16
+        assert f"{apart}rank 0 with {zeros}, rank 1 with 0000000000000001" in answers["other run"]
+        assert f"{apart}rank 0 with {zeros}, rank 1 with no mark" in answers["half marked"]
+        assert "has a 'saved_together' that is no mark: 'my run'" in answers["no mark"]
+        assert "checkpoint_gpu_0.pt of backbone " in answers["other backbone"]
+        assert answers["own statistics"] == 1
         assert answers["missing"].startswith("FileNotFoundError: rank 1 could not resume: ")
+
+
+def be_killed(moment, path):
+    """Make this process, as it saves to `path`, end itself at a moment."""
+
+    def kill_instead(function, argument, name):
+        def killing(*args):
+            if Path(args[argument]).name.endswith(name):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args)
+
+        return killing
+
+    if moment == "writing":  # Its own file is not whole yet.
+        os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
+    if moment == "waiting":  # Its own file is whole; the others do not know.
+        distributed_module.from_all_ranks = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+    if moment == "renaming":  # The others may have renamed theirs.
+        settle = marks.settle
+        marks.settle = kill_instead(settle, 0, path.name)
+
+
+def save_until_killed(rank, folder, moment, victim):
+    path = folder / f"checkpoint_gpu_{rank}.pt"
+    checkpoints.write_whole_and_check()
+    torch.save(checkpoint(1), path)
+    if rank == victim:
+        be_killed(moment, path)
+    try:
+        torch.save(checkpoint(2), path)
+    except Exception:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if moment == "renaming":  # With its own name already.
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+#: The moment of the kill, the rank that is killed, and the step that must be found afterwards.
+KILLS = [("writing", 1, 1), ("waiting", 0, 1), ("renaming", 0, 2), ("renaming", 1, 2)]
+
+
+def resume_all(rank, folders):
+    """The step, mark and files that each of the folders gives this rank."""
+    checkpoints.host_config = lambda: {"loss": "sphereface2"}
+    checkpoints.write_whole_and_check()
+    found = []
+    for folder in folders:
+        path = folder / f"checkpoint_gpu_{rank}.pt"
+        resumed = torch.load(path)
+        found.append((resumed["global_step"], resumed["saved_together"]))
+        torch.save(checkpoint(3), path)
+    return found
+
+
+def test_a_whole_set_remains_whenever_a_rank_is_killed(tmp_path):
+    folders = []
+    for moment, victim, _ in KILLS:
+        folders.append(tmp_path / f"{moment}{victim}")
+        folders[-1].mkdir()
+        with pytest.raises(ProcessExitedException):
+            on_ranks(save_until_killed, 2, folders[-1], moment, victim)
+    shown = [read_shards(folder).checkpoints[0]["global_step"] for folder in folders]
+    first, second = on_ranks(resume_all, 2, folders)
+    assert first == second
+    assert [step for step, _ in first] == shown == [step for *_, step in KILLS]
+    assert {read_shards(folder).checkpoints[1]["global_step"] for folder in folders} == {3}
 
 
 class Plain(nn.Module):

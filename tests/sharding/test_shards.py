@@ -2,6 +2,8 @@
 
 import filecmp
 import json
+import subprocess
+import sys
 from collections import OrderedDict
 
 import pytest
@@ -12,8 +14,11 @@ from torch.nn.parallel import DistributedDataParallel
 from sf2_plugin import PartialFCSphereFace2, Recipe
 from sf2_plugin.cli import main
 from sf2_plugin.shards import (
+    check_marks,
+    claim,
     file_name,
     import_shards,
+    is_claimed,
     load_centers,
     read_shards,
     reshard,
@@ -285,6 +290,26 @@ def code(folder):
     torch.save(Evil(), folder / file_name(1))
 
 
+def changed(change):
+    """Rank 1's checkpoint with something else in it."""
+
+    def damage(folder):
+        path = folder / file_name(1)
+        content = torch.load(path)
+        change(content)
+        torch.save(content, path)
+
+    return damage
+
+
+def head_of(checkpoint):
+    return checkpoint["state_dict_softmax_fc"]
+
+
+def optimizer_of(checkpoint):
+    return checkpoint["state_optimizer"]
+
+
 def no_optimizer(folder):
     path = folder / file_name(1)
     torch.save({**torch.load(path), "state_optimizer": {}}, path)
@@ -304,6 +329,38 @@ def no_optimizer(folder):
         (other_bias, "were saved from different heads"),
         (swapped, "checkpoint_gpu_0.pt holds 3 classes, and rank 0 of 2 with 7 classes"),
         (no_centers, "checkpoint_gpu_1.pt has no class centers"),
+        (
+            changed(lambda c: head_of(c).update(weight=torch.randn(3, 5))),
+            "class centers of size 5 and 4",
+        ),
+        (
+            changed(lambda c: head_of(c).update(weight=head_of(c)["weight"].double())),
+            "class centers in torch.float64 and torch.float32",
+        ),
+        (changed(lambda c: head_of(c).update(weight=torch.ones(3, 4).long())), "no class centers"),
+        (changed(lambda c: head_of(c).pop("bias")), "were saved from different heads"),
+        (changed(lambda c: head_of(c).update(bias=None)), "with a bias that is not one number"),
+        (changed(lambda c: c.update(state_dict_softmax_fc=5)), "has no class centers"),
+        (changed(lambda c: c.pop("state_dict_backbone")), "state_dict_backbone in one of them"),
+        (changed(lambda c: c.update(epoch="two")), "holds epoch 'two', which is no whole number"),
+        (changed(lambda c: c.update(saved_together="0" * 16)), "was saved at saved_together 0000"),
+        (changed(lambda c: c.update(saved_together=7)), "'saved_together' that is no mark: '7'"),
+        (
+            changed(lambda c: optimizer_of(c)["param_groups"][0].update(lr=0.2)),
+            "other values in 'state_optimizer'",
+        ),
+        (
+            changed(lambda c: optimizer_of(c)["state"][3]["momentum_buffer"].add_(1)),
+            "other values in 'state_optimizer'",
+        ),
+        (
+            changed(lambda c: optimizer_of(c)["state"][2].update(momentum_buffer=torch.ones(9, 4))),
+            "other optimizers' states of the class centers",
+        ),
+        (changed(lambda c: optimizer_of(c).update(state=[])), "state that is not torch's"),
+        (changed(lambda c: optimizer_of(c).update(param_groups=[[]])), "state that is not torch's"),
+        (changed(lambda c: c.update(ranks_left_out={5: {(): 1}})), "'ranks_left_out' that do not"),
+        (changed(lambda c: c.update(ranks_left_out=7)), "'ranks_left_out' that do not fit"),
     ],
 )
 def test_damage_is_refused_by_name_and_writes_nothing(tmp_path, capsys, damage, message):
@@ -315,6 +372,46 @@ def test_damage_is_refused_by_name_and_writes_nothing(tmp_path, capsys, damage, 
     assert message in printed.err
     assert "code from a checkpoint ran" not in printed.out
     assert not out.exists()
+
+
+def test_what_a_rank_has_of_its_own_survives_resharding(tmp_path):
+    saved = checkpoints()
+    saved[1]["own"] = saved[0]["own"] = {"list": [1, 2], "tuple": (1, [2]), "keys": {"a": 1}}
+    saved[1]["own"] = {"list": [1, 2, 3], "tuple": (1, [3]), "keys": {"b": 1}}
+    write_shards(saved, tmp_path / "a")
+    write_shards(reshard(read_shards(tmp_path / "a"), 1), tmp_path / "b")
+    write_shards(reshard(read_shards(tmp_path / "b"), 2), tmp_path / "c")
+    assert read_shards(tmp_path / "c").checkpoints[1]["own"] == saved[1]["own"]
+
+
+def test_a_second_job_in_a_folder_is_told_so_and_a_killed_one_is_not_in_the_way(tmp_path):
+    lock = tmp_path / ".lock"
+    holding = f"""
+from sf2_plugin.shards import claim
+print(claim({str(lock)!r}), claim({str(lock)!r}), flush=True)
+input()
+"""
+    first = subprocess.Popen(
+        [sys.executable, "-c", holding], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert first.stdout.readline() == "True True\n"
+        with pytest.raises(ValueError, match=rf"in use by another job, process {first.pid} on "):
+            claim(lock)
+        assert not is_claimed(lock)
+    finally:
+        first.kill()
+        first.communicate()
+    assert claim(lock)
+    assert is_claimed(lock)
+
+
+def test_files_that_were_not_saved_together_are_named():
+    check_marks({"a.pth": "1" * 16, "a.shards": "1" * 16})
+    with pytest.raises(
+        ValueError, match=f"together: a.pth bears {'1' * 16}, a.shards bears no mark"
+    ):
+        check_marks({"a.pth": "1" * 16, "a.shards": None})
 
 
 def test_the_files_of_an_older_run_with_more_ranks_are_left_alone(tmp_path):
