@@ -32,6 +32,41 @@ OPENSPHERE: Mapping[str, Any] = MappingProxyType(
     )
 )
 
+#: The paper's own setting for VGGFace2 (margin type "C"; with "A" or "M" the margins of
+#: `sf2_plugin.margins`, 0.5 and 1.7): a fifth of the loss weight that the code has by default.
+PAPER: Mapping[str, Any] = MappingProxyType(
+    dict(
+        margin_type="C",
+        lam=0.7,
+        scale=40.0,
+        margin=0.4,
+        t=3.0,
+        loss_weight=10.0,
+        gradient="detached",
+        weight_norm="in_place",
+        bias="closed_form",
+        interclass_filtering_threshold=0.0,
+    )
+)
+
+#: The authors' configuration for MS1M with IResNet-100,
+#: https://github.com/ydwen/opensphere/blob/main/config/train/ms1m_iresnet100_sphereface2.yml,
+#: whose alpha is lam. They train it in batches of 512 and clip the whole gradient at norm 100.
+OPENSPHERE_MS1M: Mapping[str, Any] = MappingProxyType(
+    dict(
+        margin_type="C",
+        lam=0.8,
+        scale=64.0,
+        margin=0.5,
+        t=3.0,
+        loss_weight=50.0,
+        gradient="detached",
+        weight_norm="in_place",
+        bias="closed_form",
+        interclass_filtering_threshold=0.0,
+    )
+)
+
 #: Speaker verification, https://github.com/wenet-e2e/wespeaker.
 WESPEAKER: Mapping[str, Any] = MappingProxyType(
     dict(
@@ -70,7 +105,13 @@ UNIFACE: Mapping[str, Any] = MappingProxyType(
 
 #: Known-good sets, each written in full.
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {"opensphere": OPENSPHERE, "wespeaker": WESPEAKER, "uniface": UNIFACE}
+    {
+        "opensphere": OPENSPHERE,
+        "paper": PAPER,
+        "opensphere-ms1m": OPENSPHERE_MS1M,
+        "wespeaker": WESPEAKER,
+        "uniface": UNIFACE,
+    }
 )
 
 

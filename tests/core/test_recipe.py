@@ -6,8 +6,10 @@ import math
 import pickle
 
 import pytest
+import torch
 
 from sf2_plugin import PRESETS, Recipe
+from sf2_plugin.definition import sphereface2
 from sf2_plugin.margins import MARGIN_TYPES
 
 
@@ -93,3 +95,26 @@ def test_recipes_and_presets_cannot_be_changed_by_accident():
         Recipe().margin = 1.0
     with pytest.raises(TypeError):
         PRESETS["opensphere"]["lam"] = 0.1
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_factor_on_the_loss_is_lost_where_the_gradient_is_clipped(preset):
+    """It scales all gradients alike, and a norm that a host clips to hides it from the backbone."""
+    torch.manual_seed(0)
+    inputs, labels = torch.randn(8, 6), torch.arange(8)
+    gradients = []
+    for factor in (1.0, 5.0):
+        recipe = Recipe.from_preset(preset)
+        recipe = dataclasses.replace(recipe, loss_weight=20 * factor * recipe.loss_weight)
+        backbone = torch.nn.Linear(6, 4, bias=False)
+        torch.nn.init.eye_(backbone.weight)
+        centers = torch.eye(20, 4).requires_grad_()
+        bias = torch.zeros(1, requires_grad=True)
+        sphereface2(backbone(inputs), centers, labels, bias, recipe).backward()
+        norm = torch.nn.utils.clip_grad_norm_(backbone.parameters(), 5.0)
+        assert norm > 5
+        gradients.append((backbone.weight.grad, centers.grad, bias.grad))
+    (once, once_centers, once_bias), (clipped, centers_grad, bias_grad) = gradients
+    assert torch.allclose(once, clipped, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(5 * once_centers, centers_grad, rtol=1e-4)
+    assert torch.allclose(5 * once_bias, bias_grad, rtol=1e-4)
