@@ -142,6 +142,8 @@ class PartialFCSphereFace2(SphereFace2):
         arcface_torch's do, thus start from different centers, and any number of them from the
         same ones.
         """
+        if self.weight.is_meta:  # Which holds nothing to be drawn.
+            return
         first, last = self.classes.start, self.classes.stop
         with torch.no_grad(), torch.device("cpu"):  # Whatever the default device is.
             seed = int(torch.randint(2**62, ()))
