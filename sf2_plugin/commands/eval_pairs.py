@@ -145,6 +145,8 @@ def verify_model(model: Model, sets: list[PairSet], protocol: Protocol) -> list[
     if refit:
         after = _calibrate(model, results, known, refit.development, protocol.folds)
         if refit.save:
+            if after is None:
+                raise ValueError(f"there is no refit to save: {results[-1].no_refit}")
             after.save(calibration_path(model.path))
     return results
 
@@ -197,26 +199,38 @@ def _calibrate(
     known: dict[str, Calibration],
     development: PairSet | None,
     folds: int,
-) -> Calibration:
+) -> Calibration | None:
     """Judge what is known and a refit of it, result by result; the last refit."""
     first = next(iter(known.values()))
+    refitted: dict[str, Calibration] = {}
     if development is not None:
         cosines = pair_cosines(as_embeddings(_embeddings(model, development)))
-        after = first.refit(cosines, development.issame)
+        refitted, no_refit = _refit(first, cosines, development.issame)
     for result in results:
         scores, issame = result.report.scores, result.report.issame
         if development is not None:
             result.calibration_pairs = f"on all pairs, refit on {development.name}"
         else:
             fitted = np.array_split(np.arange(len(scores)), folds)[folds // 2][0]
-            after = first.refit(scores[:fitted], issame[:fitted])
+            refitted, no_refit = _refit(first, scores[:fitted], issame[:fitted])
             scores, issame = scores[fitted:], issame[fitted:]
             result.calibration_pairs = (
                 f"on the last {math.ceil(folds / 2)} of {folds} folds, refit "
                 "on the others, whose people may be the same"
             )
+        result.no_refit = no_refit
         result.calibrations = {
             name: evaluate_calibration(calibration, scores, issame)
-            for name, calibration in {**known, "after": after}.items()
+            for name, calibration in {**known, **refitted}.items()
         }
-    return after
+    return refitted.get("after")
+
+
+def _refit(
+    calibration: Calibration, cosines: NDArray, issame: NDArray
+) -> tuple[dict[str, Calibration], str]:
+    """The refit as `after`; or none, and why: what was known is judged all the same."""
+    try:
+        return {"after": calibration.refit(cosines, issame)}, ""
+    except ValueError as error:
+        return {}, str(error)

@@ -19,6 +19,7 @@ import dataclasses
 import json
 import math
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,11 @@ from ..reading import reading
 from .checks import Floats, Ids, as_issame, as_scores, as_targets
 from .figures import Figure, Report
 from .roc import Roc, roc_curve
+
+#: Bound of scale, t and bias: nothing that was trained or fitted comes near.
+_MOST = 1e6
+#: A probability that moves by less over all pairs tells nothing; by less than the second, little.
+_FLAT, _NEARLY_FLAT = 0.05, 0.2
 
 
 def g(cosines: Floats, t: float) -> Floats:
@@ -46,7 +52,7 @@ class Calibration:
     """log-odds(cosine) = scale * g(cosine; t) + bias, at even odds.
 
     Raises:
-        ValueError: a scale that is not positive, t below 1, a number that is not finite.
+        ValueError: a scale that is not positive, t below 1, a number beyond a million or none.
     """
 
     scale: float
@@ -56,13 +62,22 @@ class Calibration:
     """How many pairs scale and bias were refitted on; 0 where they are the head's own."""
 
     def __post_init__(self) -> None:
-        for name, lowest in (("scale", 0), ("t", 1), ("bias", -math.inf), ("fitted_pairs", 0)):
+        for name, lowest, highest in (
+            ("scale", 0, _MOST),
+            ("t", 1, _MOST),
+            ("bias", -_MOST, _MOST),
+            ("fitted_pairs", 0, math.inf),
+        ):
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not (number and math.isfinite(value) and value >= lowest):
-                raise ValueError(f"{name} must be a finite number from {lowest} up, not {value!r}")
+            if not (number and lowest <= value <= highest):
+                raise ValueError(
+                    f"{name} must be a number from {lowest:g} to {highest:g}, not {value!r:.40}"
+                )
         if self.scale == 0:
             raise ValueError("scale must be above 0")
+        if self.fitted_pairs != int(min(self.fitted_pairs, 2**53)):
+            raise ValueError(f"fitted_pairs must be a whole number, not {self.fitted_pairs!r:.40}")
 
     @classmethod
     def from_head(cls, head: Any) -> "Calibration":
@@ -85,8 +100,11 @@ class Calibration:
         without a single error do not make the scale infinite.
 
         Raises:
-            ValueError: NaN cosines, lengths that differ, no genuine or no impostor pair, or genuine
-                pairs that score no higher than impostor pairs.
+            ValueError: NaN cosines, lengths that differ, no genuine or no impostor pair, or pairs
+                of which the genuine score no higher, or hardly, than the others.
+
+        Warns where no genuine pair scores below an impostor pair, for then nothing but their
+        number says how steep the probability is.
         """
         cosines = as_scores(cosines, "cosines")
         issame = as_issame(issame, len(cosines))
@@ -102,17 +120,38 @@ class Calibration:
         weight = np.where(issame, 0.5 / genuine, 0.5 / impostor) * len(issame)
         adjusted = np.tile(g(cosines, self.t), 2)[:, None]
         # A pair with the target p counts p times as genuine and 1 - p times as impostor.
-        model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(
-            adjusted,
-            np.repeat([True, False], len(issame)),
-            np.concatenate([weight * target, weight * (1 - target)]),
-        )
-        scale, bias = float(model.coef_[0, 0]), float(model.intercept_[0])
-        if scale <= 0:
-            raise ValueError(
-                "genuine pairs score no higher than impostor pairs: there is nothing to calibrate"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # What it did not find is refused below.
+            model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(
+                adjusted,
+                np.repeat([True, False], len(issame)),
+                np.concatenate([weight * target, weight * (1 - target)]),
             )
-        return Calibration(scale, self.t, bias, fitted_pairs=len(issame))
+        scale, bias = float(model.coef_[0, 0]), float(model.intercept_[0])
+        means = (
+            f"the cosines' means are {cosines[issame].mean():.4f} and {cosines[~issame].mean():.4f}"
+        )
+        if not scale > 0:
+            raise ValueError(
+                "genuine pairs score no higher than impostor pairs: there is nothing to calibrate "
+                f"(slope {scale:.4g}; {means})"
+            )
+        refitted = Calibration(scale, self.t, bias, fitted_pairs=len(issame))
+        lowest, highest = refitted.probability([cosines.min(), cosines.max()])
+        if highest - lowest < _FLAT:
+            raise ValueError(
+                "genuine pairs score hardly higher than impostor pairs: over all pairs the "
+                f"probability would move from {lowest:.3f} to {highest:.3f} (slope {scale:.4g}; "
+                f"{means})"
+            )
+        if cosines[issame].min() > cosines[~issame].max():
+            warnings.warn(
+                f"genuine pairs (cosine {cosines[issame].min():.4f} and more) and impostor pairs "
+                f"({cosines[~issame].max():.4f} and less) do not overlap: how steep the refitted "
+                f"probability is (scale {scale:.4g}) follows from their number alone",
+                stacklevel=2,
+            )
+        return refitted
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write JSON; see `calibration_path` for where a model's is looked for."""
@@ -154,6 +193,8 @@ class CalibrationReport(Report):
     """(B,) share of genuine pairs in it, at `prior`."""
     counts: Ids
     """(B,) pairs in it."""
+    doubts: tuple[str, ...] = ()
+    """Why these probabilities are not to be used, with the figures that show it."""
 
     def figures(self) -> list[Figure]:
         calibration = self.calibration
@@ -212,12 +253,13 @@ def evaluate_calibration(
     predicted = np.bincount(bin_of, weight * probability, bins)[held] / mass[held]
     observed = np.bincount(bin_of, weight * issame, bins)[held] / mass[held]
 
+    cllr = _cllr(roc)
     far, tar = roc.rates(-_logit(dcf_prior))
     return CalibrationReport(
         calibration=calibration,
         prior=prior,
         ece=float(np.sum(mass[held] * np.abs(predicted - observed))),
-        cllr=_cllr(roc),
+        cllr=cllr,
         min_cllr=_min_cllr(roc),
         dcf_prior=dcf_prior,
         dcf=float(_dcf(far, tar, dcf_prior)),
@@ -225,7 +267,21 @@ def evaluate_calibration(
         predicted=predicted,
         observed=observed,
         counts=np.bincount(bin_of, minlength=bins)[held],
+        doubts=_doubts(as_scores(cosines), _sigmoid(log_odds), cllr),
     )
+
+
+def _doubts(cosines: Floats, probability: Floats, cllr: float) -> tuple[str, ...]:
+    doubts = []
+    lowest, highest = float(probability.min()), float(probability.max())
+    if highest - lowest < _NEARLY_FLAT:
+        doubts.append(
+            f"the probability hardly moves with the cosine: from {lowest:.3f} to {highest:.3f} "
+            f"over cosines from {cosines.min():.3f} to {cosines.max():.3f}"
+        )
+    if cllr > 1:
+        doubts.append(f"Cllr is {cllr:.3f}, and always to answer one half would cost 1")
+    return tuple(doubts)
 
 
 def _cllr(roc: Roc) -> float:

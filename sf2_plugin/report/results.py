@@ -30,6 +30,16 @@ class PairResult:
     """before, perhaps stored, and after the refit; all on the same pairs."""
     calibration_pairs: str = ""
     """Which pairs they are."""
+    no_refit: str = ""
+    """Why there is no refit."""
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why probabilities are not to be used, by their name."""
+        found = [
+            f"{name}: {doubt}" for name, of in self.calibrations.items() for doubt in of.doubts
+        ]
+        return found + [f"no refit: {self.no_refit}"] * bool(self.no_refit)
 
     @property
     def has_faces(self) -> bool:
@@ -58,6 +68,8 @@ class PairResult:
                 "pairs": self.calibration_pairs,
                 **{name: report.as_dict() for name, report in self.calibrations.items()},
             }
+            if self.doubts:
+                figures["calibration"]["warnings"] = self.doubts
         return figures
 
     def text(self) -> str:
@@ -66,6 +78,7 @@ class PairResult:
             lines.append(f"\ncalibration, {self.calibration_pairs}")
         for name, report in self.calibrations.items():
             lines += [f"- {name}", str(report)]
+        lines += [f"warning: {doubt}" for doubt in self.doubts]
         return "\n".join(lines)
 
 

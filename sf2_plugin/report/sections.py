@@ -120,6 +120,7 @@ def _calibration(result: PairResult) -> Section:
     reliability = svg(draw_reliability(result.calibrations))
     body = [
         paragraph(f"Probabilities {result.calibration_pairs}."),
+        *(paragraph(f"Warning: {doubt}.") for doubt in result.doubts),
         figures_table(result.calibrations),
         drawings([("Reliability: on the diagonal, probabilities are what they say", reliability)]),
     ]

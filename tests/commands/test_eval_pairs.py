@@ -385,3 +385,23 @@ def test_a_checkpoint_runs_no_code(trained, tmp_path, evaluate):
     torch.save({"state_dict": content["state_dict"]}, path)
     assert "no checkpoint of MMPretrain" in evaluate(path, "--pairs", pairs)[1]
     assert not list(tmp_path.rglob("executed"))
+
+
+def test_probabilities_that_tell_nothing_are_said_to(evaluate, tmp_path):
+    """Embeddings of nobody: no refit, and the head's own probability is doubted."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "saved.npz"
+    np.savez(path, embeddings=rng.normal(size=(2000, 32)), issame=np.arange(1000) % 2)
+    options = [path, "--calibration", "--scale", 40, "--t", 3, "--bias", 60]
+    _, figures = evaluate(*options, "--json", "--html", tmp_path / "page.html")
+    calibration = figures["results"][0]["calibration"]
+    assert "after" not in calibration
+    first, second, third = calibration["warnings"]
+    assert first.startswith("before: the probability hardly moves with the cosine: from 1.000")
+    assert second.startswith("before: Cllr is ")
+    assert third.startswith("no refit: genuine pairs score ")
+    assert "hardly moves" in (tmp_path / "page.html").read_text()
+    _, text = evaluate(*options)
+    assert "\nwarning: no refit: genuine pairs score " in text
+    status, error = evaluate(*options, "--save")
+    assert (status, "there is no refit to save: genuine" in error) == (2, True)

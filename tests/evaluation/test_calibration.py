@@ -178,3 +178,64 @@ def test_a_file_that_is_no_calibration_is_named(tmp_path, content):
     path.write_text(content)
     with pytest.raises(ValueError, match=r"x\.json: not readable as a calibration"):
         Calibration.load(path)
+
+
+@pytest.mark.parametrize(
+    ("genuine", "impostor", "message"),
+    [
+        (-0.3, 0.3, r"no higher than impostor pairs: .*\(slope -.*means are -0\.\d+ and 0\.\d+\)"),
+        (0.0, 0.0, r"(no|hardly) higher than impostor pairs: "),
+        (0.002, 0.0, r"hardly higher .* would move from 0\.4\d+ to 0\.5\d+ \(slope 0\."),
+    ],
+)
+def test_a_refit_that_says_nothing_is_refused_with_its_figures(genuine, impostor, message):
+    rng = np.random.default_rng(1)
+    issame = np.arange(20_000) % 2 == 0
+    cosines = np.where(issame, genuine, impostor) + 0.1 * rng.normal(size=20_000)
+    with pytest.raises(ValueError, match=message):
+        Calibration(40, 1, 0).refit(cosines, issame)
+
+
+def test_pairs_that_do_not_overlap_are_refitted_with_a_warning():
+    issame = np.arange(100) % 2 == 0
+    cosines = np.where(issame, 0.7, 0.2) + np.linspace(0, 0.1, 100)
+    with pytest.warns(UserWarning, match=r"cosine 0\.7000 and more.*0\.3000 and less.*overlap"):
+        refitted = Calibration(40, 3, 0).refit(cosines, issame)
+    assert np.isfinite(refitted.scale)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "doubts"),
+    [
+        (Calibration(14, 1, 0), []),
+        (Calibration(0.1, 1, 0), ["hardly moves with the cosine: from 0.4"]),
+        (Calibration(10, 1, 900), ["hardly moves with the cosine: from 1.000 to 1.000", "Cllr is"]),
+        (Calibration(40, 1e6, 0), ["hardly moves with the cosine: from 0.000 to 0.000", "Cllr is"]),
+        (Calibration(900, 1, 300), ["Cllr is"]),
+    ],
+)
+def test_probabilities_that_are_no_use_are_doubted(calibration, doubts):
+    rng = np.random.default_rng(0)
+    issame = np.arange(2000) % 2 == 0
+    cosines = np.clip(np.where(issame, 0.3, -0.3) + 0.2 * rng.normal(size=2000), -1, 0.9)
+    found = evaluate_calibration(calibration, cosines, issame).doubts
+    assert len(found) == len(doubts)
+    assert all(words in doubt for words, doubt in zip(doubts, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        '{"scale": 1e300, "t": 3, "bias": 0}',
+        '{"scale": 1, "t": 1e9, "bias": 0}',
+        '{"scale": 1, "t": 3, "bias": -1e7}',
+        '{"scale": 1, "t": 3, "bias": Infinity}',
+        '{"scale": 1' + "0" * 400 + ', "t": 3, "bias": 0}',
+        '{"scale": 1, "t": 3, "bias": 0, "fitted_pairs": 0.5}',
+        '{"scale": 1, "t": 3, "bias": 0, "fitted_pairs": Infinity}',
+    ],
+)
+def test_stored_values_beyond_all_sense_are_refused(tmp_path, values):
+    (tmp_path / "x.json").write_text(values)
+    with pytest.raises(ValueError, match=r"x\.json: not readable as a calibration: .* must be"):
+        Calibration.load(tmp_path / "x.json")
