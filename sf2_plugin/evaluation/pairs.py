@@ -89,6 +89,8 @@ class PairReport(Report):
                 Figure("grid_accuracy_mean", "grid accuracy", mean),
                 Figure("grid_accuracy_std", "grid accuracy std", deviation),
                 Figure("grid_val", "grid TAR@FAR=0.001", self.grid_val),
+                Figure("grid_val_std", "grid TAR std", self.grid_val_std),
+                Figure("grid_val_far", "grid FAR", self.grid_val_far),
             ]
         return figures
 
