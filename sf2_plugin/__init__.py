@@ -1,7 +1,6 @@
 """SphereFace2 for the frameworks people train face recognition with."""
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,10 +9,7 @@ if TYPE_CHECKING:
     from .recipe import PRESETS, Recipe
     from .registry import available_heads, build_head, register_head
 
-try:
-    __version__ = importlib.metadata.version("sf2-plugin")
-except importlib.metadata.PackageNotFoundError:  # Run from a source tree that is not installed.
-    __version__ = "0+unknown"
+    __version__: str
 
 #: Name -> the module it comes from when it is first used: figures and files need no torch.
 _MODULES = {
@@ -40,11 +36,23 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _MODULES:
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    from importlib import metadata  # Takes longer than all else here.
+
+    try:
+        return metadata.version("sf2-plugin")
+    except metadata.PackageNotFoundError:  # Run from a source tree that is not installed.
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

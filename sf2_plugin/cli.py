@@ -1,6 +1,9 @@
 """The command line: `sf2 COMMAND ...`, or `python -m sf2_plugin.cli COMMAND ...`."""
 
+import contextlib
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +11,7 @@ from typing import Any
 
 from . import __version__
 from .options import Parser, add_commands
+from .terminal import answers_alone, complain
 
 #: Name -> ("module:function", what it does). The function is given the command's parser, adds its
 #: arguments and sets the default `run`, a callable that takes the parsed arguments.
@@ -28,20 +32,67 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
 }
 
+BAD_INPUT = 2
+OWN_FAULT = 1
+INTERRUPTED = 130
+NOBODY_READS = 141  # As if the signal of a broken pipe had ended it.
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 where it went well, 2 on bad input, after one line that says what is bad."""
+    """Run a command; 0 where it went well.
+
+    After one line that says what is wrong, 2 on bad input and 1 where the fault is the program's;
+    `--traceback` shows the whole error before it.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:
+        complain("sf2: interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, AttributeError):  # Else Python tries to write at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
+    except Exception as error:
+        if "--traceback" in argv:
+            traceback.print_exc()
+        line, status = _line(error)
+        complain(f"sf2: error: {line}")
+        return status
+
+
+def _run(argv: Sequence[str]) -> int:
     parser = Parser(prog="sf2", description="SphereFace2 for face recognition frameworks.")
     parser.add_argument("--version", action="version", version=__version__)
     add_commands(parser, COMMANDS)
     try:
-        with warnings.catch_warnings():
+        arguments = parser.parse_args(argv)
+        with warnings.catch_warnings(), answers_alone():
             warnings.showwarning = _show_warning
-            arguments = parser.parse_args(argv)
             return arguments.run(arguments) or 0
-    except (ValueError, TypeError, ImportError, OSError) as error:
-        print("sf2: error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+    finally:
+        if sys.stdout:
+            sys.stdout.flush()
+
+
+def _line(error: Exception) -> tuple[str, int]:
+    """What to say of an error, and the status."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}", BAD_INPUT
+    if isinstance(error, (ValueError, ImportError, OSError)):
+        return str(error), BAD_INPUT
+    kind = type(error).__name__
+    if (
+        isinstance(error, MemoryError)
+        or kind == "OutOfMemoryError"
+        or "can't allocate" in str(error)
+    ):
+        return f"there is not enough memory: {str(error) or kind}", BAD_INPUT
+    return (
+        f"a fault of sf2 itself, please report it with what --traceback shows: {kind}: {error}",
+        OWN_FAULT,
+    )
 
 
 _show_anothers_warning = warnings.showwarning
@@ -52,10 +103,13 @@ def _show_warning(
 ) -> None:
     """This package's own in a line, as errors are."""
     if Path(filename).is_relative_to(Path(__file__).parent):
-        print("sf2: warning:", " ".join(str(message).split()), file=sys.stderr)
+        complain(f"sf2: warning: {message}")
     else:
         _show_anothers_warning(message, category, filename, *place, **other)
 
 
 if __name__ == "__main__":
+    from .interruption import end_when_told
+
+    end_when_told()
     sys.exit(main())

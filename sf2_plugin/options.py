@@ -5,6 +5,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from .terminal import complain
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that imports a command's module only when the command is used."""
@@ -12,6 +14,12 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, target: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.target = target
+        self.add_argument(
+            "--traceback",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="show where an error comes from",
+        )
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self.target:
@@ -21,7 +29,8 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"sf2: error: {message} (see {self.prog} --help)\n")
+        complain(f"sf2: error: {message} (see {self.prog} --help)")
+        self.exit(2)
 
 
 def add_commands(parser: argparse.ArgumentParser, commands: Mapping[str, tuple[str, str]]) -> None:
@@ -32,7 +41,9 @@ def add_commands(parser: argparse.ArgumentParser, commands: Mapping[str, tuple[s
 
 
 def count(text: str) -> int:
-    """Argument type: a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    """Argument type: a whole number of at least 1, and of no more than a machine counts to."""
+    if not text.isdecimal() or len(text) > 18 or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of at least 1, and of at most 18 digits, got {text[:80]!r}"
+        )
     return int(text)

@@ -3,20 +3,22 @@
 import sys
 from collections.abc import Callable
 
-WIDTH = 30
-
 
 def progress_bar(what: str) -> Callable[[int, int], None]:
     """A function of (done, total) that draws how far `what` is, on standard error.
 
-    It draws nothing where standard error is not a terminal.
+    It draws nothing where standard error is not a terminal, or tqdm is not installed.
     """
-    if not sys.stderr.isatty():
+    try:
+        from tqdm import tqdm
+    except ImportError:
         return lambda done, total: None
+    bar = tqdm(desc=what, disable=not sys.stderr.isatty())
 
     def draw(done: int, total: int) -> None:
-        bar = ("#" * (WIDTH * done // max(total, 1))).ljust(WIDTH, ".")
-        end = "\n" if done >= total else ""
-        print(f"\r{what} [{bar}] {done}/{total}", end=end, file=sys.stderr, flush=True)
+        bar.total = total
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
 
     return draw

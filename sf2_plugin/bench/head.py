@@ -2,7 +2,6 @@
 
 import argparse
 import gc
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from ..options import count
 from ..partial_fc import PartialFCSphereFace2, require_sample_rate
 from ..progress import progress_bar
 from ..recipe import PRESETS
+from ..terminal import json_text, say
 from .environment import environment
 from .measure import MIB, Step, interleaved_medians, peak_memory
 from .peers import CHECKOUTS, PACKAGES, Head, Shape, built_peer, parse_peers
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
         backend=arguments.backend,
         chunk_size=arguments.chunk_size,
     )
-    print(json.dumps(figures, indent=2) if arguments.json else table(figures))
+    say(json_text(figures) if arguments.json else table(figures))
 
 
 def measure_head(

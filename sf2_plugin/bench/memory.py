@@ -5,7 +5,6 @@ optimizer adds to that. `--measure` runs such a step on a CPU and says how much 
 """
 
 import argparse
-import json
 import math
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from ..engine.memory import nothing_kept
 from ..engine.sweep import default_chunk_size
 from ..options import count
 from ..partial_fc import PartialFCSphereFace2, require_sample_rate
+from ..terminal import json_text, say
 from .measure import peak_memory
 
 FLOAT = 4
@@ -182,12 +182,13 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.classes, arguments.dim, ranks=arguments.ranks, **shape
         )
     if arguments.json:
-        print(json.dumps({"device": device, **shape, "bytes_by_ranks": rows}, indent=2))
+        say(json_text({"device": device, **shape, "bytes_by_ranks": rows}))
         return
-    print(
+    say(
         f"{arguments.classes:,} classes of size {arguments.dim}, batch {arguments.batch}, "
         f"sample rate {arguments.sample_rate}, {arguments.optimizer}, {device}. GiB a rank:"
     )
-    print(f"{'ranks':>5}", *(f"{name.replace('_', ' '):>13}" for name in rows[arguments.ranks]))
+    head = (name.replace("_", " ") for name in rows[arguments.ranks])
+    say(" ".join([f"{'ranks':>5}", *(f"{name:>13}" for name in head)]))
     for ranks, sizes in rows.items():
-        print(f"{ranks:5}", *(f"{size / GIB:13.3f}" for size in sizes.values()))
+        say(" ".join([f"{ranks:5}", *(f"{size / GIB:13.3f}" for size in sizes.values())]))

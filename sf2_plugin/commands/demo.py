@@ -1,7 +1,6 @@
 """`sf2 demo`: train a face model with SphereFace2 in MMPretrain and verify people it never saw."""
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -16,6 +15,7 @@ from ..options import count
 from ..progress import progress_bar
 from ..report.plots import plot_roc, plot_scores
 from ..synthetic import write_synthetic_faces
+from ..terminal import json_text, say
 
 # Beside the adapters, in the source tree and where the package is installed.
 CONFIGS = Path(integrations.__file__).parents[1] / "configs" / "mmpretrain"
@@ -58,12 +58,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         figures: dict[str, Any] = {"before": before.as_dict(), "after": after.as_dict()}
         figures |= {"training_seconds": round(seconds, 1), "faces": str(faces)}
-        print(json.dumps(figures | {name: str(path) for name, path in plots.items()}, indent=2))
+        say(json_text(figures | {name: str(path) for name, path in plots.items()}))
         return
-    print(f"\nTrained in {seconds:.0f} s; checkpoints and TensorBoard logs: {runner.work_dir}")
-    print(f"Verification of {len(after.issame)} pairs of people never seen in training:\n")
-    print(_table(before, after))
-    print(f"\nROC curve: {plots['roc']}\nScore histogram: {plots['scores']}")
+    say(f"\nTrained in {seconds:.0f} s; checkpoints and TensorBoard logs: {runner.work_dir}")
+    say(f"Verification of {len(after.issame)} pairs of people never seen in training:\n")
+    say(_table(before, after))
+    say(f"\nROC curve: {plots['roc']}\nScore histogram: {plots['scores']}")
 
 
 def _synthetic_faces(out: Path, seed: int) -> Path:

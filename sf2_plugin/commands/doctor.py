@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import json
 import platform
 import warnings
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from .. import __version__
 from ..engine.backends import BACKENDS
 from ..findings import Finding
 from ..integrations.requirements import version
+from ..terminal import json_text, say
 
 HOSTS = ("arcface_torch", "mmengine", "mmpretrain")
 
@@ -45,16 +45,16 @@ def run(arguments: argparse.Namespace) -> int:
     good = not bad if asked_for else bool(works)
     findings = [*versions, *hosts, *asked_for]
     if arguments.json:
-        print(json.dumps({"good": good, "findings": [asdict(f) for f in findings]}, indent=2))
+        say(json_text({"good": good, "findings": [asdict(f) for f in findings]}))
     else:
         width = max(len(finding.name) for finding in findings)
         for finding in findings:
             mark = "ok " if finding.good else "BAD"
-            print(f"{mark}  {finding.name:{width}}  {finding.found}")
+            say(f"{mark}  {finding.name:{width}}  {finding.found}")
         if asked_for:
-            print(f"This will not run: {', '.join(bad)}." if bad else "This will run.")
+            say(f"This will not run: {', '.join(bad)}." if bad else "This will run.")
         else:
-            print(f"The switch works in: {', '.join(works) or 'no host'}.")
+            say(f"The switch works in: {', '.join(works) or 'no host'}.")
     return 0 if good else 1
 
 

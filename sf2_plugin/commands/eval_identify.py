@@ -54,7 +54,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("--gallery and --probes belong together: give both or none")
     if arguments.gallery and arguments.ijb:
         raise ValueError("--ijb brings its own galleries: leave out --gallery and --probes")
-    models, output = read_models(arguments), read_output(arguments)
+    models = read_models(arguments)
+    folders_read = (arguments.ijb, arguments.gallery, arguments.probes)
+    output = read_output(arguments, [*(model.path for model in models), *folders_read])
     searched: Callable[[Model], tuple[dict[str, People], People]]
     if arguments.ijb:
         ijb = IjbSearch.read(arguments.ijb, read_pooling(arguments))

@@ -21,8 +21,9 @@ from ..evaluation.pairs import (
 from ..options import count
 from ..report.results import CommonResult, PairResult
 from ..report.sections import pair_sections
+from ..terminal import printable
 from .models import Model, add_model_options, read_models
-from .output import add_output_options, read_output
+from .output import add_output_options, check_output, read_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +103,13 @@ def run(arguments: argparse.Namespace) -> None:
             development = read_pairs(development, root=arguments.image_root)
         refit = Refit(head, development, arguments.save)
     protocol = Protocol(arguments.folds, targets, refit)
-    models, output = read_models(arguments), read_output(arguments)
+    models = read_models(arguments)
+    read = [*(model.path for model in models), *arguments.pairs, arguments.development]
+    read += [image for pair_set in sets for image in pair_set.images if isinstance(image, Path)]
+    stored = [calibration_path(model.path) for model in models]
+    output = read_output(arguments, [*read, *stored])
+    for path in stored if arguments.save else ():
+        check_output(path, read)
     results = [result for model in models for result in verify_model(model, sets, protocol)]
     common = [CommonResult.of(model.name, results) for model in models if len(sets) > 1]
     figures: dict[str, Any] = {"results": [result.as_dict() for result in results]}
@@ -155,7 +162,7 @@ def _verify(model: Model, pair_set: PairSet | None, protocol: Protocol) -> PairR
     name, issame = (
         (pair_set.name, pair_set.issame)
         if pair_set is not None
-        else (model.path.stem, model.array("issame"))
+        else (printable(model.path.stem), model.array("issame"))
     )
     embeddings = _embeddings(model, pair_set)
     report = verify_pairs(embeddings, issame, protocol.folds, protocol.targets)

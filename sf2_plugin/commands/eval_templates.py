@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     targets = as_targets(arguments.far or FAR_TARGETS, "--far")
-    models, output = read_models(arguments), read_output(arguments)
+    models = read_models(arguments)
+    output = read_output(arguments, [*(model.path for model in models), arguments.ijb])
     images = read_ijb_images(arguments.ijb) if arguments.ijb else None
     pairs = read_ijb_pairs(arguments.ijb) if arguments.ijb else None
     pooling = read_pooling(arguments)

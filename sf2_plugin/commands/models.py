@@ -16,6 +16,7 @@ from ..backbones.embedding import BATCH_SIZE, default_cache, embed_images
 from ..data.arrays import read_arrays
 from ..options import count
 from ..progress import progress_bar
+from ..terminal import printable
 
 SAVED = (".npy", ".npz")
 
@@ -160,6 +161,7 @@ def read_models(arguments: argparse.Namespace) -> list[Model]:
         name, equals, path = text.rpartition("=")
         if not equals or not name or Path(text).is_file():
             name, path = Path(text).stem, text
+        name = printable(name)
         if not Path(path).is_file():
             raise FileNotFoundError(f"there is no model {path}")
         if any(model.name == name for model in models):

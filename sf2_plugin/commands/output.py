@@ -1,14 +1,16 @@
 """Where the figures of `sf2 eval` go: a table or JSON on the terminal, and a page."""
 
 import argparse
-import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..atomic import writable
 from ..report.page import Section, write_page
 from ..report.sections import inputs_section, inputs_text
+from ..terminal import json_text, say
 
 
 @dataclass(frozen=True)
@@ -34,28 +36,34 @@ class Output:
         if inputs:
             figures = {**figures, "inputs": inputs}
             text = "\n\n".join([text, *map(inputs_text, inputs, inputs.values())])
-        # In this order: a page that cannot be drawn costs nobody the figures.
-        print(json.dumps(figures, indent=2) if self.json else text, flush=True)
-        if self.html:
-            ends = [inputs_section(inputs)] if inputs else []
-            write_page(self.html, title, [*sections(), *ends])
+        # A page that cannot be drawn costs nobody the figures, nor a closed pipe the page.
+        try:
+            say(json_text(figures) if self.json else text)
+        finally:
+            if self.html:
+                ends = [inputs_section(inputs)] if inputs else []
+                write_page(self.html, title, [*sections(), *ends])
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="print the figures as JSON")
-    output.add_argument(
-        "--html", type=_page_path, metavar="FILE", help="write a page that holds it all"
-    )
+    output.add_argument("--html", type=Path, metavar="FILE", help="write a page that holds it all")
 
 
-def read_output(arguments: argparse.Namespace) -> Output:
+def read_output(arguments: argparse.Namespace, inputs: Iterable[Path | None]) -> Output:
+    """What the arguments want, of a command that reads the files and folders `inputs`."""
+    if arguments.html:
+        check_output(arguments.html, inputs)
     return Output(arguments.json, arguments.html)
 
 
-def _page_path(text: str) -> Path:
-    """Argument type: refused before the work, not after it."""
-    path = Path(text)
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
-    return path
+def check_output(path: Path, inputs: Iterable[Path | None]) -> None:
+    """Refuse, before the work, what cannot be written, or is one of the inputs by any name."""
+    target = writable(path)
+    if not target.exists():
+        return
+    for given in filter(None, inputs):
+        for file in given.rglob("*") if given.is_dir() else [given]:
+            if file.exists() and os.path.samefile(target, file):
+                raise ValueError(f"{path} is not replaced: it is read, as {file}")

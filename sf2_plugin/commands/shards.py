@@ -1,7 +1,6 @@
 """`sf2 shards`: checkpoints of a sharded head shown, resharded, imported."""
 
 import argparse
-import json
 from collections.abc import Iterator
 
 from ..options import add_commands, count
@@ -9,6 +8,7 @@ from ..progress import progress_bar
 from ..shards.checkpoints import Checkpoint, Shards, read_shards
 from ..shards.imports import import_shards
 from ..shards.resharding import reshard, write_shards
+from ..terminal import json_text, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,19 +68,20 @@ def _write(shards: Shards, given: argparse.Namespace) -> None:
 def _show(shards: Shards, as_json: bool) -> None:
     figures = shards.describe()
     if as_json:
-        print(json.dumps(figures, indent=2))
+        say(json_text(figures))
         return
-    print(
+    say(
         f"{figures['head']}: {figures['classes']} classes of size {figures['embedding_size']}, "
         f"{figures['dtype']}, {figures['ranks']} ranks"
     )
     if figures["ranks_recorded"] is None:
-        print("number of ranks: not recorded, so files missing at the end would go unnoticed")
+        say("number of ranks: not recorded, so files missing at the end would go unnoticed")
     for name in ("epoch", "global_step", "bias"):
         value = figures[name]
         if value is not None:
-            print(f"{name.replace('_', ' ')}: {value if isinstance(value, int) else f'{value:g}'}")
-    print("optimizer:", ", ".join(figures["optimizer"]) or "no state for the class centers")
+            say(f"{name.replace('_', ' ')}: {value if isinstance(value, int) else f'{value:g}'}")
+    held = ", ".join(figures["optimizer"]) or "no state for the class centers"
+    say(f"optimizer: {held}")
     for shard in figures["shards"]:
         first, held = shard["first_class"], shard["classes"]
-        print(f"{shard['file']}: " + (f"classes {first}..{first + held - 1}" if held else "none"))
+        say(f"{shard['file']}: " + (f"classes {first}..{first + held - 1}" if held else "none"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..terminal import printable
 from .bins import read_pair_bin
 from .images import decode_image
 
@@ -53,7 +54,7 @@ def read_pairs(path: str | Path, *, root: str | Path | None = None) -> PairSet:
     path = Path(path)
     if path.suffix == ".bin":
         images, issame = read_pair_bin(path)
-        return PairSet(path.stem, images, issame)
+        return PairSet(printable(path.stem), images, issame)
     return read_pair_list(path, root=root)
 
 
@@ -99,4 +100,4 @@ def read_pair_list(path: str | Path, *, root: str | Path | None = None) -> PairS
         issame.append(fields[2] == "1")
     if not issame:
         raise ValueError(f"{path} has no pairs")
-    return PairSet(path.stem, images, np.array(issame))
+    return PairSet(printable(path.stem), images, np.array(issame))

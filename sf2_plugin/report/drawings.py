@@ -9,6 +9,7 @@ import numpy as np
 
 from ..atomic import atomic_file
 from ..evaluation import CalibrationReport, IdentificationReport, Roc
+from ..terminal import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +33,7 @@ def draw_roc(
     def draw(axes: "Axes") -> None:
         for name, roc in curves.items():
             shown = thin(roc.far)
-            axes.plot(roc.far[shown], roc.tar[shown], label=name)
+            axes.plot(roc.far[shown], roc.tar[shown], label=_label(name))
         axes.set(xscale="log", ylim=(0, 1.02), xlabel=far, ylabel=tar)
         axes.set_xlim(min(1 / len(roc.impostor) for roc in curves.values()), 1)
         axes.xaxis.set_major_formatter(_plain)
@@ -49,7 +50,7 @@ def draw_det(curves: Mapping[str, Roc]) -> Drawing:
         for name, roc in curves.items():
             shown = thin(roc.far)
             frr = 1 - roc.tar[shown]
-            axes.plot(*(_probit(rate) for rate in (roc.far[shown], frr)), label=name)
+            axes.plot(*(_probit(rate) for rate in (roc.far[shown], frr)), label=_label(name))
         ticks = _probit(np.array(_DET_TICKS))
         labels = [f"{100 * tick:g}%" for tick in _DET_TICKS]
         axes.set_xticks(ticks, labels)
@@ -90,7 +91,7 @@ def draw_cmc(reports: Mapping[str, IdentificationReport], ranks: int = 50) -> Dr
     def draw(axes: "Axes") -> None:
         for name, report in reports.items():
             shown = report.cmc[:ranks]
-            axes.plot(np.arange(1, len(shown) + 1), shown, marker=".", label=name)
+            axes.plot(np.arange(1, len(shown) + 1), shown, marker=".", label=_label(name))
         axes.set(xlabel="Rank", ylabel="Identification rate", xscale="log")
         axes.xaxis.set_major_formatter(_plain)
         axes.xaxis.set_minor_formatter("")
@@ -105,7 +106,7 @@ def draw_reliability(reports: Mapping[str, CalibrationReport]) -> Drawing:
     def draw(axes: "Axes") -> None:
         axes.plot([0, 1], [0, 1], color=_TEXT, linestyle=":", linewidth=1)
         for name, report in reports.items():
-            label = f"{name} (ECE {report.ece:.3f})"
+            label = f"{_label(name)} (ECE {report.ece:.3f})"
             axes.plot(report.predicted, report.observed, marker="o", markersize=4, label=label)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.set(xlabel="Predicted probability of one person", ylabel="Share that is one person")
@@ -124,6 +125,12 @@ def thin(far: np.ndarray) -> np.ndarray:
             0, len(far) - 1
         )
     )
+
+
+def _label(name: str) -> str:
+    """A name in a legend, from which matplotlib leaves out what begins with an underscore."""
+    text = printable(name)
+    return f" {text}" if text.startswith("_") else text
 
 
 def _plain(value: float, _: object) -> str:
@@ -177,6 +184,8 @@ def _style() -> Any:
         "legend.fontsize": 10,
         "legend.frameon": False,
         "svg.fonttype": "none",
+        "text.parse_math": False,  # A dollar in a name is a dollar.
+        "text.usetex": False,
         "svg.hashsalt": "sf2",  # The same page for the same figures.
     }
     for part in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"):

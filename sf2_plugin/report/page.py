@@ -11,6 +11,7 @@ import numpy as np
 from ..atomic import atomic_file
 from ..data.images import encode_jpeg, pillow
 from ..evaluation.checks import Pixels
+from ..terminal import printable
 
 _FACE_SIZE = 112
 
@@ -25,6 +26,7 @@ h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; padding-bottom: .3rem;
   border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; overflow-wrap: anywhere; }
 p { margin: .5rem 0; max-width: 46rem; }
+h1, h2, h3, p, th, td, figcaption { unicode-bidi: isolate; }
 .scroll { overflow-x: auto; margin-bottom: 1rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th, td { padding: .3rem .9rem; text-align: right; white-space: nowrap;
@@ -57,24 +59,29 @@ class Section:
 
 def write_page(path: str | os.PathLike[str], title: str, sections: Sequence[Section]) -> None:
     """Write the page to `path`; it appears whole or not at all."""
-    parts = [f"<h2>{html.escape(section.title)}</h2>\n{section.body}" for section in sections]
+    parts = [f"<h2>{_text(section.title)}</h2>\n{section.body}" for section in sections]
     page = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n<h1>{html.escape(title)}</h1>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+        f"<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<body>\n<h1>{_text(title)}</h1>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
     with atomic_file(os.fspath(path), "wb") as file:
         file.write(page.encode())
 
 
+def _text(text: str) -> str:
+    """Text as HTML: literal, and of no effect on what stands around it."""
+    return html.escape(printable(text))
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Cells of text; the first of each row is its heading."""
-    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
+    head = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in header)
     lines = []
     for first, *rest in rows:
-        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in rest)
-        lines.append(f'<tr><th scope="row">{html.escape(first)}</th>{cells}</tr>')
+        cells = "".join(f"<td>{_text(cell)}</td>" for cell in rest)
+        lines.append(f'<tr><th scope="row">{_text(first)}</th>{cells}</tr>')
     body = "\n".join(lines)
     return (
         f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
@@ -83,17 +90,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def paragraph(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>"
+    return f"<p>{_text(text)}</p>"
 
 
 def heading(text: str) -> str:
-    return f"<h3>{html.escape(text)}</h3>"
+    return f"<h3>{_text(text)}</h3>"
 
 
 def drawings(captioned: Sequence[tuple[str, str]]) -> str:
     """SVG drawings side by side, each with its caption."""
     figures = [
-        f"<figure><figcaption>{html.escape(caption)}</figcaption>\n{svg}</figure>"
+        f"<figure><figcaption>{_text(caption)}</figcaption>\n{svg}</figure>"
         for caption, svg in captioned
     ]
     return '<div class="grid">\n' + "\n".join(figures) + "\n</div>"
@@ -103,7 +110,7 @@ def face_rows(rows: Sequence[tuple[Sequence[Pixels], str]]) -> str:
     """Images uint8 (H, W, 3), RGB, that belong side by side, with a caption for each such row."""
     figures = [
         f"<figure><div>{''.join(map(_image, faces))}</div>"
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        f"<figcaption>{_text(caption)}</figcaption></figure>"
         for faces, caption in rows
     ]
     return '<div class="faces">\n' + "\n".join(figures) + "\n</div>"

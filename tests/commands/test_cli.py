@@ -1,25 +1,33 @@
 """The command line: choosing a command, and what bad input looks like."""
 
 import builtins
-import runpy
 import subprocess
 import sys
 
 import pytest
 
 import sf2_plugin
-from sf2_plugin import cli, options
+from sf2_plugin import cli, options, terminal
+
+BAD_INPUT = ["ValueError", "ImportError", "OSError", "UnicodeDecodeError"]
+OWN_FAULTS = [
+    *("TypeError", "KeyError", "AssertionError", "RuntimeError", "RecursionError"),
+    *("ZeroDivisionError", "NotImplementedError", "StopIteration", "EOFError", "AttributeError"),
+]
 
 
 def add_arguments(parser):
     """A command that fails as it is told to."""
-    parser.add_argument("--fail", choices=["ValueError", "TypeError", "ImportError", "OSError"])
+    parser.add_argument("--fail", choices=[*BAD_INPUT, *OWN_FAULTS, "KeyboardInterrupt"])
     parser.add_argument("--count", type=options.count, default=3)
     parser.set_defaults(run=run)
 
 
 def run(arguments):
-    print(f"counted to {arguments.count}")
+    print("a library's own words")
+    terminal.say(f"counted to {arguments.count}")
+    if arguments.fail == "UnicodeDecodeError":
+        b"\xff".decode()
     if arguments.fail:
         raise getattr(builtins, arguments.fail)("it is\nbroken")
 
@@ -36,14 +44,64 @@ def command(monkeypatch):
 @pytest.mark.usefixtures("command")
 def test_runs_the_command_and_imports_no_other(capsys):
     assert cli.main(["try", "--count", "5"]) == 0
-    assert capsys.readouterr().out == "counted to 5\n"
+    captured = capsys.readouterr()
+    assert captured.out == "counted to 5\n"
+    assert captured.err == "a library's own words\n"
 
 
 @pytest.mark.usefixtures("command")
-@pytest.mark.parametrize("error", ["ValueError", "TypeError", "ImportError", "OSError"])
-def test_an_error_is_one_line_and_status_2(capsys, error):
+@pytest.mark.parametrize("error", BAD_INPUT)
+def test_bad_input_is_one_line_and_status_2(capsys, error):
     assert cli.main(["try", "--fail", error]) == 2
-    assert capsys.readouterr().err == "sf2: error: it is broken\n"
+    line = capsys.readouterr().err.splitlines()[1:]
+    assert line == ["sf2: error: it is broken"] or "can't decode byte 0xff" in line[0]
+
+
+@pytest.mark.usefixtures("command")
+@pytest.mark.parametrize("error", OWN_FAULTS)
+def test_a_fault_of_the_program_is_one_line_that_says_so_and_status_1(capsys, error):
+    assert cli.main(["try", "--fail", error]) == 1
+    (line,) = capsys.readouterr().err.splitlines()[1:]
+    assert line.startswith("sf2: error: a fault of sf2 itself, please report it")
+    assert error in line
+    assert "it is" in line
+
+
+@pytest.mark.usefixtures("command")
+@pytest.mark.parametrize("error", ["ValueError", "KeyError"])
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_traceback_shows_where_an_error_comes_from(capsys, error, place):
+    arguments = ["try", "--fail", error]
+    arguments.insert(place, "--traceback")
+    assert cli.main(arguments) == (2 if error == "ValueError" else 1)
+    lines = capsys.readouterr().err.splitlines()
+    assert "Traceback (most recent call last):" in lines
+    assert any("in run" in line for line in lines)
+    assert lines[-1].startswith("sf2: error: ")
+
+
+@pytest.mark.usefixtures("command")
+def test_an_interruption_of_a_call_is_one_line_and_status_130(capsys):
+    assert cli.main(["try", "--fail", "KeyboardInterrupt"]) == 130
+    assert capsys.readouterr().err.splitlines()[1:] == ["sf2: interrupted"]
+
+
+def test_too_little_memory_is_no_fault_of_the_program(monkeypatch, capsys):
+    def fail(parser):
+        raise MemoryError("Unable to allocate 1 PiB")
+
+    monkeypatch.setattr(options.Parser, "parse_args", lambda self, argv: fail(self))
+    assert cli.main(["try"]) == 2
+    assert capsys.readouterr().err == (
+        "sf2: error: there is not enough memory: Unable to allocate 1 PiB\n"
+    )
+
+
+def test_an_error_of_the_system_names_the_file(capsys, tmp_path):
+    assert cli.main(["shards", "import", str(tmp_path / "ab\x1bsent"), "--out", "o"]) == 2
+    assert capsys.readouterr().err == (
+        f"sf2: error: {tmp_path}/ab\\x1bsent: No such file or directory\n"
+    )
 
 
 @pytest.mark.usefixtures("command")
@@ -52,10 +110,12 @@ def test_an_error_is_one_line_and_status_2(capsys, error):
     [
         ([], "the following arguments are required: COMMAND"),
         (["walk"], "invalid choice: 'walk'"),
-        (["try", "--count", "0"], "must be a whole number of at least 1, got '0'"),
-        (["try", "--count", "1.5"], "must be a whole number of at least 1, got '1.5'"),
+        (["try", "--count", "0"], "whole number of at least 1"),
+        (["try", "--count", "1.5"], "got '1.5'"),
         (["try", "--fail", "Silence"], "invalid choice: 'Silence'"),
         (["try", "--louder"], "unrecognized arguments: --louder"),
+        (["try", "--\x1b[31m"], r"unrecognized arguments: --\x1b[31m"),
+        (["try", "--count", "9" * 5000], "of at most 18 digits"),
     ],
 )
 def test_bad_arguments_are_one_line_and_status_2(capsys, arguments, message):
@@ -84,13 +144,11 @@ def test_every_command_has_help(capsys, name):
     assert f"sf2 {name}" in capsys.readouterr().out
 
 
-def test_runs_as_a_module(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["sf2", "--version"])
-    monkeypatch.delitem(sys.modules, "sf2_plugin.cli")
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_module("sf2_plugin.cli", run_name="__main__")
-    assert stopped.value.code == 0
-    assert capsys.readouterr().out.strip() == sf2_plugin.__version__
+@pytest.mark.parametrize("module", ["sf2_plugin", "sf2_plugin.cli"])
+def test_runs_as_a_module(module):
+    command = [sys.executable, "-m", module, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == sf2_plugin.__version__
 
 
 def test_the_command_line_alone_imports_no_command():

@@ -1,6 +1,7 @@
 """`sf2 eval pairs`: on saved embeddings, and on a checkpoint as the host itself verifies it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,12 @@ from sf2_plugin import cli
 from sf2_plugin.backbones import open_backbone
 from sf2_plugin.backbones.embedding import embed_images
 from sf2_plugin.data import encode_jpeg, write_pair_bin
-from sf2_plugin.evaluation import Calibration, evaluate_calibration, verify_pairs
+from sf2_plugin.evaluation import (
+    Calibration,
+    calibration_path,
+    evaluate_calibration,
+    verify_pairs,
+)
 
 from ..onnx_models import onnx_file
 from .test_eval_embedding import HOST
@@ -165,10 +171,42 @@ def test_a_refit_without_scikit_learn_names_the_extra(evaluate, saved, monkeypat
         evaluate_calibration(Calibration(1.0, 1.0, 0.0), [0.1, 0.2], [False, True])
 
 
-def test_a_page_that_cannot_be_written_is_refused_at_once(saved, tmp_path, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["eval", "pairs", str(saved[0]), "--html", str(tmp_path / "none" / "page.html")])
-    assert f"--html: there is no folder {tmp_path / 'none'}" in capsys.readouterr().err
+def test_a_page_that_cannot_be_written_is_refused_at_once(evaluate, saved, tmp_path):
+    for page, wrong in (("none/page.html", "none: there is no such folder"), (".", "is a folder")):
+        assert evaluate(saved[0], "--html", tmp_path / page)[0] == 2
+        assert wrong in evaluate(saved[0], "--html", tmp_path / page)[1]
+
+
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
+@pytest.mark.parametrize("read", ["saved.npz", "saved.npz.calibration.json", "list.txt", "0.png"])
+def test_a_page_replaces_nothing_that_is_read(evaluate, saved, tmp_path, read, link):
+    path, _, issame = saved
+    Calibration(1.0, 1.0, 0.0).save(calibration_path(path))
+    image = tmp_path / "0.png"
+    image.write_bytes(b"an image")
+    same = "".join(f"0.png\t0.png\t{int(flag)}\n" for flag in issame)
+    (tmp_path / "list.txt").write_text(same)
+    page = tmp_path / read
+    before = page.read_bytes()
+    if link:
+        page = tmp_path / "page.html"
+        link(tmp_path / read, page)
+    status, error = evaluate(path, "--pairs", tmp_path / "list.txt", "--html", page)
+    assert status == 2
+    assert f"{page} is not replaced: it is read, as {tmp_path / read}" in error
+    assert (tmp_path / read).read_bytes() == before
+
+
+def test_a_stored_refit_replaces_nothing_else_that_is_read(evaluate, saved):
+    path, _, issame = saved
+    pairs = calibration_path(path)
+    (path.parent / "0.png").write_bytes(b"an image")
+    pairs.write_text("".join(f"0.png 0.png {int(flag)}\n" for flag in issame))
+    options = ("--calibration", "--scale", 1, "--t", 1, "--bias", 0, "--save")
+    status, error = evaluate(path, "--pairs", pairs, *options)
+    assert status == 2
+    assert "is not replaced: it is read" in error
+    assert pairs.read_text().startswith("0.png")
 
 
 def test_bad_input(evaluate, saved, tmp_path):

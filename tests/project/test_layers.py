@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 #: From the ground up; a room imports from the floors below its own, and from nothing else. Deferred
 #: imports, and those for type checkers alone, count as well.
 FLOORS = (
-    ("atomic", "checks", "compat", "findings", "options", "progress", "reading"),
-    ("margins", "torch_files"),
+    ("atomic", "checks", "compat", "findings", "interruption", "progress", "reading", "terminal"),
+    ("margins", "options", "torch_files"),
     ("data", "recipe"),
     ("definition", "evaluation", "margin_schedule", "synthetic"),
     ("backbones", "distributed", "engine", "report"),
@@ -29,6 +29,7 @@ FLOORS = (
     ("integrations.mmpretrain",),
     ("commands",),
     ("cli",),
+    ("__main__",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
