@@ -20,6 +20,7 @@ from .datasets import FacePairDataset  # noqa: E402
 from .margin_schedule import MarginScheduleHook  # noqa: E402
 from .metrics import FaceVerification  # noqa: E402
 from .partial_fc import PartialFCHook  # noqa: E402
+from .rules import patch_rules  # noqa: E402
 from .runner_patches import patch_runner  # noqa: E402
 from .verification_hook import FaceVerificationHook  # noqa: E402
 
@@ -27,6 +28,7 @@ MODELS.register_module(module=SphereFace2, force=True)
 MODELS.register_module(module=PartialFCSphereFace2, force=True)
 allow_mmengine_checkpoints()
 patch_runner()
+patch_rules()
 
 __all__ = [
     "FacePairDataset",

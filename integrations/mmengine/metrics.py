@@ -21,8 +21,9 @@ class FaceVerification(BaseMetric):
     pair set's.
     A FAR too small for the number of impostor pairs is left out, because it cannot be measured.
 
-    Reads the field ``embedding`` of the model's predictions, which `SphereFace2ClsHead` adds. For
-    other heads there is `FaceVerificationHook`, which needs nothing of the head.
+    Reads the field ``embedding`` of the model's predictions, which `SphereFace2ClsHead` adds, and
+    with any head MMPretrain's `ImageToImageRetriever`. For other models there is
+    `FaceVerificationHook`, which needs nothing of the head.
 
     Args:
         folds: the pairs are cut into this many runs, in order.
@@ -59,17 +60,30 @@ class FaceVerification(BaseMetric):
             if "embedding" not in sample:
                 raise ValueError(
                     "FaceVerification reads the field `embedding` of the predictions, which "
-                    "SphereFace2ClsHead adds; for other heads use FaceVerificationHook"
+                    "SphereFace2ClsHead in an ImageClassifier and ImageToImageRetriever give, and "
+                    f"got {', '.join(sample)}: for other models use FaceVerificationHook"
                 )
             embedding = sample["embedding"].float().cpu().numpy()
             self.results.append((sample["sample_idx"], embedding))
 
-    def compute_metrics(self, results: list[tuple[int, np.ndarray]]) -> dict[str, float]:
-        ordered = [embedding for _, embedding in sorted(results, key=lambda result: result[0])]
-        return pair_figures(
-            verify_faces(np.stack(ordered), self.dataset_meta, self.folds, self.far_targets),
-            self.dataset_meta["name"],
-        )
+    def evaluate(self, size: int) -> dict[str, float]:
+        """The figures; what rank 0 cannot verify fails on every rank."""
+        figures = super().evaluate(size)
+        for value in figures.values():
+            if isinstance(value, Exception):
+                raise value
+        return figures
+
+    def compute_metrics(self, results: list[tuple[int, np.ndarray]]) -> dict[str, Any]:
+        """The figures, or the error instead: the other ranks wait for what rank 0 gives."""
+        try:
+            ordered = [embedding for _, embedding in sorted(results, key=lambda result: result[0])]
+            return pair_figures(
+                verify_faces(np.stack(ordered), self.dataset_meta, self.folds, self.far_targets),
+                self.dataset_meta["name"],
+            )
+        except Exception as error:
+            return {"failure": error}
 
 
 def verify_faces(

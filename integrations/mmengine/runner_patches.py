@@ -5,7 +5,6 @@ its weights from rank 0, and rank 0 alone saves. `PATCHES` names what is done ot
 model holds a `PartialFCSphereFace2`; any other model goes straight through.
 """
 
-import functools
 from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
@@ -22,6 +21,7 @@ from sf2_plugin.shards import WORLD_SIZE, Shards, copy_centers
 
 from .optimizer_places import optimizers, places
 from .partial_fc import PartialFCHook, sharded_head
+from .patching import patch_methods
 from .shards import optimizer_state, save_shard, shard_of, shards_beside, shards_folder
 
 
@@ -147,20 +147,4 @@ PATCHES: dict[str, Callable[..., Any]] = {
 
 
 def patch_runner() -> None:
-    """Put `PATCHES` in place; a second import of this module replaces them, and adds none."""
-    for name, around in PATCHES.items():
-        patched = getattr(Runner, name)
-        setattr(Runner, name, _around(getattr(patched, ORIGINAL, patched), around))
-
-
-#: Under this name a patched method keeps the one that it stands for.
-ORIGINAL = "_sf2_plugin_original"
-
-
-def _around(original: Any, around: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def patched(*args: Any, **kwargs: Any) -> Any:
-        return around(original, *args, **kwargs)
-
-    setattr(patched, ORIGINAL, original)
-    return patched
+    patch_methods(Runner, PATCHES)

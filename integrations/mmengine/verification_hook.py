@@ -4,19 +4,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from mmengine.dataset import pseudo_collate
-from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
-from mmengine.hooks import Hook
+from mmengine.dist import all_reduce_params, is_main_process
+from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import DATASETS, HOOKS
 from mmengine.runner import Runner
+from torch import nn
 
+from sf2_plugin.distributed import from_all_ranks, on_all_ranks
 from sf2_plugin.evaluation import PairReport
 from sf2_plugin.evaluation.pairs import FAR_TARGETS, check_pairs
 
 from .datasets import FacePairDataset
+from .embedding import embed_faces
+from .listeners import check_monitored, monitored, tell_checkpoints, tell_now
 from .metrics import pair_figures, verify_faces
+from .rules import ORIGIN
 
 
 @HOOKS.register_module(force=True)
@@ -26,6 +29,17 @@ class FaceVerificationHook(Hook):
     Works with any head: it takes what the model's neck (``extract_feat``) and its head's
     ``pre_logits`` give. Ranks share the work. In TensorBoard, a set's figures appear as
     ``verification/NAME/accuracy`` and so on; see `FaceVerification` for their meaning.
+
+    **Of which weights.** Those that a checkpoint's ``state_dict`` holds: under `EMAHook` the
+    averaged ones. The weights that are trained, which it saves too, are then verified as well, as
+    ``NAME/accuracy_origin`` and so on, the names that MMPretrain's own `EMAHook` gives. Ranks'
+    buffers are averaged first, as MMEngine does before it validates.
+
+    **Who hears of them.** The message hub, as ``val/NAME/accuracy``; and by ``NAME/accuracy``
+    ``CheckpointHook(save_best=...)``, `EarlyStoppingHook` and `ReduceOnPlateauLR`, which need no
+    ``rule``. Where the config has a validation loop, they hear of them together with its metrics;
+    where it has none, after every verification. A name that there will not be is refused before
+    training.
 
     Args:
         pair_sets: configs of `FacePairDataset`, whose ``type`` may be left out.
@@ -45,7 +59,8 @@ class FaceVerificationHook(Hook):
         ...         dict(ann_file="data/cfp_fp.bin", pipeline=test_pipeline)])]
     """
 
-    priority = "LOW"
+    #: After EMAHook has averaged and LoggerHook has logged, before schedulers and checkpoints.
+    priority = 65
 
     def __init__(
         self,
@@ -68,13 +83,23 @@ class FaceVerificationHook(Hook):
         self.far_targets = tuple(far_targets)
         self.datasets: list[FacePairDataset] = []
         self.reports: dict[str, PairReport] = {}
+        self.to_come: dict[str, float] = {}
+        self.verified: tuple[int, dict[str, float]] | None = None
+        self.untold: dict[str, float] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        self.datasets = [DATASETS.build(dict(pair_set)) for pair_set in self.pair_sets]
-        for dataset in self.datasets:  # Refused before training, not in its middle.
-            dataset.full_init()
-            name, issame = dataset.metainfo["name"], dataset.metainfo["issame"]
-            check_pairs(name, issame, self.folds, self.far_targets)
+        with on_all_ranks("open pair sets"):
+            self.datasets = [DATASETS.build(dict(pair_set)) for pair_set in self.pair_sets]
+            for dataset in self.datasets:  # Refused before training, not in its middle.
+                dataset.full_init()
+                name, issame = dataset.metainfo["name"], dataset.metainfo["issame"]
+                check_pairs(name, issame, self.folds, self.far_targets)
+            names = [dataset.metainfo["name"] for dataset in self.datasets]
+            if len(set(names)) < len(names):
+                raise ValueError(f"pair_sets must differ in name, got {', '.join(names)}")
+        self.to_come = self._figures_to_come(runner)
+        check_monitored(runner, self.to_come, names)
+        self.verified = self.untold = None
         if self.before_training and runner.iter == 0:
             self.verify(runner, step=0)
 
@@ -82,61 +107,83 @@ class FaceVerificationHook(Hook):
         step = runner.iter + 1
         if step == runner.max_iters or self.every_n_train_iters(runner, self.interval):
             self.verify(runner, step)
+            if runner.val_loop is None:
+                self.untold = self.verified and self.verified[1]
+                tell_now(runner, self.untold or {})
+
+    def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        self._tell_checkpoints(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        self._tell_checkpoints(runner)
+
+    def _tell_checkpoints(self, runner: Runner) -> None:
+        if self.untold:
+            figures, self.untold = self.untold, None
+            tell_checkpoints(runner, figures)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """The figures join the metrics of a validation; verified anew where somebody waits."""
+        if metrics is None or not self.datasets:
+            return
+        fresh = self.verified is not None and self.verified[0] == runner.iter
+        awaited = {key for keys in monitored(runner).values() for key in keys}
+        if not fresh and not awaited.isdisjoint(self.to_come):
+            self.verify(runner, runner.iter)
+            fresh = True
+        if fresh and self.verified:
+            metrics.update(self.verified[1])
 
     def verify(self, runner: Runner, step: int) -> None:
         """Verify every pair set with the model as it is after `step` iterations."""
-        for dataset in self.datasets:
-            embeddings = embed_faces(runner.model, dataset, self.batch_size)
-            if not is_main_process():
-                continue
-            report = verify_faces(embeddings, dataset.metainfo, self.folds, self.far_targets)
-            name = dataset.metainfo["name"]
-            self.reports[name] = report
-            figures = pair_figures(report, name)
-            shown = "  ".join(f"{figure}: {value:.4f}" for figure, value in figures.items())
-            runner.logger.info(f"Verification after {step} iterations  {shown}")
-            runner.visualizer.add_scalars(
-                {f"verification/{figure}": value for figure, value in figures.items()},
-                step=step,
-            )
+        gathered: dict[str, float] = {}
+        for suffix, model in _models(runner):
+            all_reduce_params(model.buffers(), op="mean")
+            for dataset in self.datasets:
+                gathered |= self._verify(runner, step, dataset, model, suffix)
+        for key, value in gathered.items():
+            runner.message_hub.update_scalar(f"val/{key}", value)
+        runner.visualizer.add_scalars(
+            {f"verification/{key}": value for key, value in gathered.items()}, step=step
+        )
+        self.verified = step, gathered
+
+    def _verify(
+        self, runner: Runner, step: int, dataset: FacePairDataset, model: nn.Module, suffix: str
+    ) -> dict[str, float]:
+        """The figures, on every rank."""
+        name = dataset.metainfo["name"]
+        embeddings = embed_faces(model, dataset, self.batch_size)
+        figures: dict[str, float] = {}
+        with on_all_ranks(f"verify pair set {name}"):
+            if is_main_process():
+                report = verify_faces(embeddings, dataset.metainfo, self.folds, self.far_targets)
+                self.reports[name + suffix] = report
+                figures = _with_suffix(pair_figures(report, name), suffix)
+                shown = "  ".join(f"{figure}: {value:.4f}" for figure, value in figures.items())
+                runner.logger.info(f"Verification after {step} iterations  {shown}")
+        return from_all_ranks(figures)[0]
+
+    def _figures_to_come(self, runner: Runner) -> dict[str, float]:
+        """The figures that each verification will give, of no meaning as yet."""
+        figures: dict[str, float] = {}
+        rng = np.random.default_rng(0)
+        for suffix, _ in _models(runner):
+            for dataset in self.datasets:
+                meta, views = dataset.metainfo, rng.normal(size=(len(dataset), 2))
+                report = verify_faces(views, meta, self.folds, self.far_targets)
+                figures |= _with_suffix(pair_figures(report, meta["name"]), suffix)
+        return figures
 
 
-@torch.no_grad()
-def embed_faces(
-    model: Any, dataset: FacePairDataset | Sequence[Any], batch_size: int
-) -> np.ndarray:
-    """Embeddings (items, D) of a dataset in its order, float32; every rank embeds its share.
-
-    Items are what a test pipeline makes of an image.
-    """
-    if is_model_wrapper(model):
-        model = model.module
-    training = model.training
-    model.eval()
-    world_size = get_world_size()
-    mine = range(get_rank(), len(dataset), world_size)
-    embedded = [_embed(model, [dataset[i] for i in batch]) for batch in _batches(mine, batch_size)]
-    model.train(training)
-    # A rank without images has no array, not one of an unknown width.
-    shares = all_gather_object(np.concatenate(embedded) if embedded else None)
-    filled = next(share for share in shares if share is not None)
-    embeddings = np.empty((len(dataset), filled.shape[1]), np.float32)
-    for rank, share in enumerate(shares):
-        if share is not None:
-            embeddings[rank::world_size] = share
-    return embeddings
+def _models(runner: Runner) -> Iterator[tuple[str, nn.Module]]:
+    """The models whose weights a checkpoint holds, each with what its figures' names end in."""
+    averaged = [hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook)]
+    for model in averaged:
+        yield "", model
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    yield ORIGIN if averaged else "", model
 
 
-def _batches(indices: range, batch_size: int) -> Iterator[range]:
-    for start in range(0, len(indices), batch_size):
-        yield indices[start : start + batch_size]
-
-
-def _embed(model: Any, items: list[Any]) -> np.ndarray:
-    inputs = model.data_preprocessor(pseudo_collate(items), False)["inputs"]
-    features = model.extract_feat(inputs)
-    if getattr(model, "head", None) is not None and hasattr(model.head, "pre_logits"):
-        features = model.head.pre_logits(features)
-    elif isinstance(features, (tuple, list)):
-        features = features[-1]
-    return features.float().cpu().numpy()
+def _with_suffix(figures: dict[str, float], suffix: str) -> dict[str, float]:
+    return {f"{name}{suffix}": value for name, value in figures.items()}

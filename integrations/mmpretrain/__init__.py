@@ -17,6 +17,9 @@ from ..mmengine import (  # noqa: E402
     MarginScheduleHook,
 )
 from .heads import SphereFace2ClsHead  # noqa: E402
+from .retrievers import patch_retriever  # noqa: E402
+
+patch_retriever()
 
 __all__ = [
     "FacePairDataset",

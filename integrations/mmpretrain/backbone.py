@@ -25,7 +25,7 @@ from sf2_plugin import SphereFace2
 from sf2_plugin.evaluation import Calibration
 
 from ..mmengine.datasets import pipeline_item, without_loaders
-from ..mmengine.verification_hook import embed_faces
+from ..mmengine.embedding import embed_faces
 
 SCOPES = ("mmengine", "mmcv", "mmpretrain")
 #: Where MMPretrain wraps other libraries, which find and read files of their own.

@@ -11,17 +11,21 @@ import torch
 
 pytest.importorskip("mmengine", reason='needs pip install "sf2-plugin[mmengine]"')
 
-from mmengine.hooks import Hook
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, EMAHook, Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS
 from mmengine.runner import Runner
-from sf2_plugin.integrations.mmengine import MarginScheduleHook
-from sf2_plugin.integrations.mmengine.verification_hook import embed_faces
+from sf2_plugin.integrations.mmengine import FaceVerificationHook, MarginScheduleHook
+from sf2_plugin.integrations.mmengine.embedding import embed_faces
+from sf2_plugin.integrations.mmengine.metrics import verify_faces
 
 from sf2_plugin import SphereFace2
 from sf2_plugin.data import decode_image, encode_jpeg, write_pair_bin
 from sf2_plugin.evaluation import verify_pairs
+
+from ..ranks import on_ranks
 
 FACES, PAIRS, SIZE = 12, 40, 16
 
@@ -124,7 +128,7 @@ def test_the_metric_agrees_with_verify_pairs_in_any_order(pairs, flip_test):
 
 def test_the_metric_says_what_a_foreign_head_lacks():
     metric = METRICS.build(dict(type="FaceVerification"))
-    with pytest.raises(ValueError, match="for other heads use FaceVerificationHook"):
+    with pytest.raises(ValueError, match="got sample_idx: for other models use"):
         metric.process(None, [{"sample_idx": 0}])
 
 
@@ -136,16 +140,16 @@ class Numbers(torch.utils.data.Dataset):
         return {"inputs": torch.full((2, 3), float(i)), "data_samples": i}
 
 
-def train(tmp_path, hooks, iterations=10, **kwargs):
+def train(tmp_path, hooks, iterations=10, model=None, **kwargs):
+    kwargs.setdefault("train_cfg", dict(by_epoch=False, max_iters=iterations))
     runner = Runner(
-        FirstPixels(),
+        model or FirstPixels(),
         work_dir=str(tmp_path / "work"),
         experiment_name=tmp_path.name,
         train_dataloader=dict(
             batch_size=2, dataset=Numbers(), sampler=dict(type="DefaultSampler", shuffle=True)
         ),
         optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.01, momentum=0.9)),
-        train_cfg=dict(by_epoch=False, max_iters=iterations),
         custom_hooks=hooks,
         visualizer=dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")]),
         randomness=dict(seed=0),
@@ -182,13 +186,203 @@ def test_the_verification_hook_sends_figures_to_the_visualizer(pairs, tmp_path):
             assert values[f"verification/{name}/auc"] == pytest.approx(report.auc)
 
 
+class Weights(Hook):
+    """Keeps the weights, averaged and as trained, of every iteration."""
+
+    priority = 64
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        ema = next((hook for hook in runner.hooks if isinstance(hook, EMAHook)), None)
+        models = [runner.model] + ([ema.ema_model.module] if ema else [])
+        runner.weights = [*getattr(runner, "weights", []), [m.scale.item() for m in models]]
+
+
+class Scaled(FirstPixels):
+    """Embeds by how far a weight has been trained, so that figures tell weights apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.zeros(()))
+        self.embedded_with = []
+
+    def extract_feat(self, inputs):
+        (pixels,) = super().extract_feat(inputs)
+        self.embedded_with.append(self.scale.item())
+        return (pixels + 100 * self.scale * torch.arange(6),)
+
+    def forward(self, inputs, data_samples=None, mode="tensor"):
+        return {"loss": -self.scale} if mode == "loss" else [data_samples]
+
+
+def figures_logged(runner, key):
+    return list(runner.message_hub.get_scalar(f"val/{key}").data[0])
+
+
+def verification(pairs, **arguments):
+    pair_set = dict(data_root=str(pairs[0]), ann_file="val.bin", pipeline=[to_inputs], name="lfw")
+    return dict(type="FaceVerificationHook", pair_sets=[pair_set], folds=4) | arguments
+
+
+def checkpoints(**arguments):
+    hook = dict(type="CheckpointHook", by_epoch=False, interval=100, save_last=False)
+    return dict(default_hooks=dict(checkpoint=hook | arguments))
+
+
+def test_figures_are_those_of_the_weights_that_are_saved_and_of_the_trained_ones(pairs, tmp_path):
+    hooks = [dict(type="EMAHook", momentum=0.3), Weights(), verification(pairs, interval=2)]
+    saved = checkpoints(interval=2)
+    runner = train(tmp_path, hooks, iterations=4, model=Scaled(), **saved)
+    hook = next(hook for hook in runner.hooks if isinstance(hook, FaceVerificationHook))
+    dataset = hook.datasets[0]
+    for place, step in enumerate((2, 4)):
+        checkpoint = torch.load(tmp_path / "work" / f"iter_{step}.pth")
+        raw, averaged = runner.weights[step - 1]
+        assert raw != averaged
+        assert checkpoint["state_dict"]["scale"] == averaged
+        for suffix, weight in (("", averaged), ("_origin", raw)):
+            model = Scaled()
+            torch.nn.init.constant_(model.scale, weight)
+            report = verify_faces(embed_faces(model, dataset, 5), dataset.metainfo, 4, [0.1])
+            logged = figures_logged(runner, f"lfw/auc{suffix}")
+            assert logged[place] == pytest.approx(report.auc), (step, suffix)
+    assert hook.reports.keys() == {"lfw", "lfw_origin"}
+
+
+@pytest.mark.parametrize(("figure", "better"), [("accuracy", max), ("eer", min)])
+@pytest.mark.parametrize("by_epoch", [False, True])
+def test_the_best_checkpoint_is_that_of_the_best_figure(pairs, tmp_path, figure, better, by_epoch):
+    """Four iterations an epoch, verified every three: at the end of the third and amid others."""
+    saved = checkpoints(save_best=f"lfw/{figure}", by_epoch=by_epoch, interval=1)
+    kwargs = dict(train_cfg=dict(by_epoch=True, max_epochs=3)) if by_epoch else {}
+    hooks = [Weights(), verification(pairs, interval=3)]
+    runner = train(tmp_path, hooks, 12, model=Scaled(), **saved, **kwargs)
+    values = figures_logged(runner, f"lfw/{figure}")
+    assert len(values) == 4
+    step = 3 * (values.index(better(values)) + 1)
+    (best,) = (tmp_path / "work").glob(f"best_lfw_{figure}_*.pth")
+    name = f"epoch_{step // 4}" if by_epoch and step % 4 == 0 else f"iter_{step}"
+    assert best.stem == f"best_lfw_{figure}_{name}"
+    checkpoint = torch.load(best)
+    assert checkpoint["state_dict"]["scale"] == runner.weights[step - 1][0]
+    assert checkpoint["meta"]["iter"] == step
+    for path in (tmp_path / "work").glob("epoch_*.pth"):  # Each with its own weights still.
+        epoch = int(path.stem.removeprefix("epoch_"))
+        assert torch.load(path)["state_dict"]["scale"] == runner.weights[4 * epoch - 1][0]
+
+
+def test_the_best_is_remembered_on_resuming(pairs, tmp_path):
+    saved = checkpoints(save_best="lfw/eer", interval=3)
+    hooks = [verification(pairs, interval=3)]
+    runner = train(tmp_path, hooks, 6, model=Scaled(), **saved)
+    score = runner.message_hub.get_info("best_score")
+    runner = train(tmp_path, hooks, 9, model=Scaled(), resume=True, **saved)
+    values = figures_logged(runner, "lfw/eer")
+    assert len(values) == 3
+    assert runner.message_hub.get_info("best_score") == min(score, *values)
+    assert len(list((tmp_path / "work").glob("best_*.pth"))) == 1
+
+
+def test_training_stops_early_by_a_figure(pairs, tmp_path):
+    stop = dict(type="EarlyStoppingHook", monitor="lfw/eer", patience=1, min_delta=2.0)
+    runner = train(tmp_path, [stop, verification(pairs, interval=2)], 10)
+    assert runner.iter == 4
+
+
+def test_figures_join_the_metrics_of_a_validation_loop(pairs, tmp_path):
+    """Verified every three iterations, validated every two: anew where somebody waits."""
+    dataset = verification(pairs)["pair_sets"][0] | dict(type="FacePairDataset", name="own")
+    validation = dict(
+        val_dataloader=dict(
+            batch_size=8, dataset=dataset, sampler=dict(type="DefaultSampler", shuffle=False)
+        ),
+        val_evaluator=dict(type="Counted"),
+        val_cfg=dict(),
+        train_cfg=dict(by_epoch=False, max_iters=4, val_interval=2),
+    )
+    METRICS.register_module(name="Counted", module=Counted, force=True)
+    saved = checkpoints(save_best=["lfw/eer", "count"], rule=["less", "greater"])
+    runner = train(
+        tmp_path, [verification(pairs, interval=3)], 4, model=Scaled(), **saved, **validation
+    )
+    assert len(figures_logged(runner, "lfw/eer")) == 3  # After 2, 3 and 4 iterations.
+    assert len(list((tmp_path / "work").glob("best_lfw_eer_*.pth"))) == 1
+    assert len(list((tmp_path / "work").glob("best_count_*.pth"))) == 1
+
+
+class Counted(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results.append(len(data_samples))
+
+    def compute_metrics(self, results):
+        return {"count": len(results)}
+
+
+@pytest.mark.parametrize("who", ["checkpoint", "stop", "plateau"])
+@pytest.mark.parametrize("name", ["lfw/acuracy", "lfw/tar_at_far_1e-06", "accuracy/top1", "loss"])
+def test_figures_that_there_will_not_be_are_refused_before_training(pairs, tmp_path, who, name):
+    kwargs, hooks = {}, [verification(pairs)]
+    if who == "checkpoint":
+        kwargs = checkpoints(save_best=name, rule="less")
+    elif who == "stop":
+        hooks.append(dict(type="EarlyStoppingHook", monitor=name, rule="less"))
+    else:
+        kwargs = dict(param_scheduler=dict(type="ReduceOnPlateauLR", monitor=name))
+    with pytest.raises(ValueError, match=rf"must name a figure that there will be: .*got '{name}'"):
+        train(tmp_path, hooks, **kwargs)
+    assert not list(tmp_path.rglob("*.pth"))
+
+
+@pytest.mark.parametrize(
+    ("key", "rule"),
+    [
+        ("lfw/eer", "less"),
+        ("topics/eer", "less"),
+        ("accessories/eer_origin", "less"),
+        ("lfw/accuracy", "greater"),
+        ("losses/accuracy", "greater"),
+        ("lfw/tar_at_far_0.001", "greater"),
+        ("accuracy/top1", "greater"),
+        ("loss", "less"),
+    ],
+)
+def test_hooks_know_which_way_a_figure_is_better(key, rule):
+    assert CheckpointHook(save_best=key).rules == [rule]
+    assert EarlyStoppingHook(monitor=key).rule == rule
+    assert CheckpointHook(save_best=key, rule="greater").rules == ["greater"]
+
+
+def fail_to_verify(rank):
+    """What each of two ranks says where rank 1 cannot embed, and where rank 0 cannot verify."""
+    said = []
+    items = [dict(inputs=torch.zeros(4, 4, 3)), dict(inputs="no image"), *[None] * 2]
+    try:
+        embed_faces(FirstPixels(), items[:2], batch_size=1)
+    except Exception as error:
+        said.append(str(error))
+    metric = METRICS.build(dict(type="FaceVerification", folds=2, far_targets=[0.5]))
+    issame = np.arange(8) % 2 == 0
+    metric.dataset_meta = dict(name="lfw", issame=issame, face_of=np.arange(16), views=1)
+    vectors = [dict(sample_idx=i, embedding=torch.full((3,), float("nan"))) for i in range(16)]
+    metric.process(None, vectors[rank::2])
+    try:
+        metric.evaluate(16)
+    except Exception as error:
+        said.append(str(error))
+    return said
+
+
+def test_what_one_rank_cannot_verify_fails_on_all():
+    answers = on_ranks(fail_to_verify, 2)
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 2
+    assert "rank 1 could not embed faces" in answers[0][0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(dict(pair_sets=[]), "at least one pair set"), (dict(pair_sets=[{}], interval=0), "interval")],
 )
 def test_the_verification_hook_refuses_what_it_cannot_do(arguments, message):
-    from sf2_plugin.integrations.mmengine import FaceVerificationHook
-
     with pytest.raises(ValueError, match=message):
         FaceVerificationHook(**arguments)
 
@@ -306,7 +500,8 @@ def test_a_second_import_patches_and_registers_nothing_twice():
 import importlib, sys
 from mmengine.runner import Runner
 import sf2_plugin.integrations.mmpretrain
-from sf2_plugin.integrations.mmengine.runner_patches import ORIGINAL, PATCHES
+from sf2_plugin.integrations.mmengine.patching import ORIGINAL
+from sf2_plugin.integrations.mmengine.runner_patches import PATCHES
 first = [getattr(getattr(Runner, name), ORIGINAL) for name in PATCHES]
 adapters = [m for n, m in list(sys.modules.items()) if n.startswith("sf2_plugin.integrations.mm")]
 for module in adapters + adapters[::-1]:

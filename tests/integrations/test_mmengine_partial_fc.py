@@ -23,9 +23,9 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from sf2_plugin.integrations.mmengine import FaceVerificationHook, PartialFCHook
 from sf2_plugin.integrations.mmengine.clipping import clip_grad_norm_over_ranks
+from sf2_plugin.integrations.mmengine.embedding import embed_faces
 from sf2_plugin.integrations.mmengine.runner_patches import _load_checkpoint
 from sf2_plugin.integrations.mmengine.shards import save_shard
-from sf2_plugin.integrations.mmengine.verification_hook import embed_faces
 from torch import distributed, nn
 
 from sf2_plugin import PartialFCSphereFace2
