@@ -39,8 +39,11 @@ def reading(path: str | os.PathLike[str], kind: str = "") -> Iterator[None]:
     except (Exception, SystemExit) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
+        name = os.fspath(path)
+        if isinstance(error, ValueError) and str(error).startswith(name):  # Named already.
+            raise
         taken_for = f"not readable as {kind}: " if kind else ""
-        raise UnreadableFile(f"{os.fspath(path)}: {taken_for}{_reason(error)}") from error
+        raise UnreadableFile(f"{name}: {taken_for}{_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from ..torch_files import load_torch_file
+from ..reading import reading
+from ..torch_files import check_archive, load_torch_file
 from .onnx import OnnxBackbone
 from .protocol import Backbone
 
@@ -55,7 +56,9 @@ def open_backbone(
         raise ValueError(f"{path} holds a {type(content).__name__}; a dict of weights is wanted")
     meta = content.get("meta")
     if isinstance(meta, dict) and "cfg" in meta:
-        return _host("mmpretrain")(path, content)
+        backbone = _host("mmpretrain")
+        with reading(path, "a checkpoint of MMPretrain"):
+            return backbone(path, content)
     if network is None:
         raise ValueError(
             f"{path} is no checkpoint of MMPretrain, which holds weights and a config; for a "
@@ -69,6 +72,7 @@ def open_backbone(
 def _holds_mmengines_own(path: Path) -> bool:
     """Whether a torch file holds what MMEngine puts beside weights: its log history, arrays."""
     try:
+        check_archive(path)
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # Whoever reads the file says what is wrong with it.
         return False

@@ -13,6 +13,10 @@ Pixels = NDArray[np.uint8]
 _CHUNK_ROWS = 4096
 
 
+class WrongType(TypeError, ValueError):
+    """An array of another type than is wanted, which is a fault of the input."""
+
+
 def as_embeddings(embeddings: ArrayLike, name: str = "embeddings") -> NDArray[np.floating]:
     """A (rows, dimensions) array of finite numbers, no row all zero; floats are not copied."""
     array = np.asarray(embeddings)
@@ -21,7 +25,7 @@ def as_embeddings(embeddings: ArrayLike, name: str = "embeddings") -> NDArray[np
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)
     if array.dtype.kind != "f":
-        raise TypeError(f"{name} must be real numbers, not {array.dtype}")
+        raise WrongType(f"{name} must be real numbers, not {array.dtype}")
     for start in range(0, len(array), _CHUNK_ROWS):
         chunk = array[start : start + _CHUNK_ROWS]
         _refuse_rows(~np.isfinite(chunk).all(axis=1), start, f"{name} must be finite: NaN or inf")
@@ -38,7 +42,7 @@ def as_scores(scores: ArrayLike, name: str = "scores") -> Floats:
     """A (N,) float64 array of finite numbers."""
     array = np.asarray(scores)
     if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name} must be real numbers, not {array.dtype}")
+        raise WrongType(f"{name} must be real numbers, not {array.dtype}")
     if array.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, not of shape {array.shape}")
     array = array.astype(np.float64, copy=False)
@@ -81,7 +85,7 @@ def as_ids(ids: ArrayLike, length: int, name: str, of: str) -> NDArray:
     if array.dtype.kind == "U":
         return array
     if array.dtype.kind not in "iuO":
-        raise TypeError(f"{name} must be integers or strings, not {array.dtype}")
+        raise WrongType(f"{name} must be integers or strings, not {array.dtype}")
     if array.dtype.kind != "i" and length and int(array.max()) > np.iinfo(np.int64).max:
         return array.astype(object)
     if array.dtype.kind == "O" and length and int(array.min()) < np.iinfo(np.int64).min:
@@ -97,13 +101,13 @@ def _of_one_kind(ids: NDArray, name: str) -> NDArray:
     if all(issubclass(kind, (int, np.integer)) and kind is not bool for kind in kinds):
         return np.array([int(each) for each in ids], dtype=object)
     given = ", ".join(sorted(kind.__name__ for kind in kinds))
-    raise TypeError(f"{name} must be integers or strings, all of one kind, not {given}")
+    raise WrongType(f"{name} must be integers or strings, all of one kind, not {given}")
 
 
 def require_one_kind(first: NDArray, second: NDArray, names: str) -> None:
     """Ids of two arrays can be compared: both are integers, or both are text."""
     if (first.dtype.kind == "U") != (second.dtype.kind == "U"):
-        raise TypeError(f"{names} must be of one kind, not {first.dtype} and {second.dtype}")
+        raise WrongType(f"{names} must be of one kind, not {first.dtype} and {second.dtype}")
 
 
 def as_targets(targets: Sequence[float], name: str = "far_targets") -> tuple[float, ...]:
