@@ -22,6 +22,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "shards": ("sf2_plugin.commands.shards:add_arguments", "show, reshard, import sharded heads"),
     "eval": ("sf2_plugin.commands.eval:add_arguments", "verify, identify, calibrate a model"),
+    "export": (
+        "sf2_plugin.commands.export:add_arguments",
+        "write a checkpoint as a package for insightface and products",
+    ),
     "doctor": (
         "sf2_plugin.commands.doctor:add_arguments",
         "say what is installed and whether a host runs",

@@ -41,11 +41,7 @@ def run_on_cpu() -> None:
     replace(
         "torch.cuda.amp.grad_scaler",
         "GradScaler",
-        lambda original: (
-            functools.partial(torch.amp.GradScaler, "cpu", enabled=False)
-            if hasattr(torch.amp, "GradScaler")
-            else functools.partial(original, enabled=False)  # Ends with torch 2.3.
-        ),
+        lambda original: functools.partial(torch.amp.GradScaler, "cpu", enabled=False),
     )
     replace("torch.distributed", "init_process_group", _gloo)
     replace("torch.nn.parallel", "DistributedDataParallel", lambda original: DataParallelOnCpu)

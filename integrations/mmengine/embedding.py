@@ -55,9 +55,12 @@ def _batches(indices: range, batch_size: int) -> Iterator[range]:
 
 def _embed(model: Any, items: list[Any]) -> np.ndarray:
     inputs = model.data_preprocessor(pseudo_collate(items), False)["inputs"]
+    return embed_inputs(model, inputs).float().cpu().numpy()
+
+
+def embed_inputs(model: Any, inputs: torch.Tensor) -> torch.Tensor:
+    """Embeddings (B, D) of preprocessed images: of the neck, or of the head's ``pre_logits``."""
     features = model.extract_feat(inputs)
     if getattr(model, "head", None) is not None and hasattr(model.head, "pre_logits"):
-        features = model.head.pre_logits(features)
-    elif isinstance(features, (tuple, list)):
-        features = features[-1]
-    return features.float().cpu().numpy()
+        return model.head.pre_logits(features)
+    return features[-1] if isinstance(features, (tuple, list)) else features

@@ -169,7 +169,7 @@ class OnnxBackbone:
     def _range(self, model: Any, told: Preprocessing) -> tuple[str, str]:
         """The range of the input, and how it is known."""
         if told.range:
-            return told.range, "by the graph, which normalises"
+            return told.range, told.range_by
         if self.dtype == np.uint8 or (self.dtype.kind in "iu" and self.dtype.itemsize > 1):
             return "0..255", "by the dtype"
         if self.dtype.kind != "f":

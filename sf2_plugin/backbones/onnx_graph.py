@@ -26,6 +26,8 @@ _BEFORE_LAYERS = (
     *("Expand", "Flatten", "Reshape", "Squeeze", "Unsqueeze"),
 )
 
+#: What a file of `sf2 export` says of its input; key and value in its metadata.
+INPUT_NOTE = ("sf2_plugin.input", "RGB -1..1")
 #: Ranges that faces are given in, (lowest, highest).
 RANGES = {"0..255": (0.0, 255.0), "0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0)}
 #: Ranges that first layers are trained on; the fourth is ImageNet's normalisation.
@@ -45,6 +47,8 @@ class Preprocessing:
     """What tells the order."""
     unclear: bool = False
     """There is arithmetic, and what it is for cannot be told."""
+    range_by: str = "by the graph, which normalises"
+    """What tells the range."""
 
 
 def read_preprocessing(
@@ -62,6 +66,9 @@ def read_preprocessing(
         name, shape, dtype: the input for faces; 3 is at 1 or 3 of the shape.
         run: outputs of a serialised model for an input.
     """
+    if INPUT_NOTE in ((each.key, each.value) for each in model.metadata_props):
+        said = "said by the file"
+        return Preprocessing("-1..1", bgr=False, order_by=said, range_by=said)
     nodes, ends = _before_the_first_layer(model.graph, name)
     if ends == [name]:
         return Preprocessing()

@@ -175,6 +175,14 @@ def calibration_path(model: str | os.PathLike[str]) -> Path:
     return model.with_name(f"{model.name}.calibration.json")
 
 
+def refit_pairs(pairs: int, folds: int) -> int:
+    """How many of a set's pairs, from the first, a refit takes: the first half of the folds.
+
+    The others are for judging it.
+    """
+    return int(np.array_split(np.arange(pairs), folds)[folds // 2][0])
+
+
 @dataclass(frozen=True, eq=False)
 class CalibrationReport(Report):
     """What `evaluate_calibration` answers; the module says what the figures mean."""

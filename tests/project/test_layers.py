@@ -13,12 +13,11 @@ ROOT = Path(__file__).parents[2]
 #: imports, and those for type checkers alone, count as well.
 FLOORS = (
     ("atomic", "checks", "compat", "findings", "interruption", "progress", "reading", "terminal"),
-    ("unpickling",),
     ("margins", "options", "torch_files"),
     ("data", "recipe"),
     ("definition", "evaluation", "margin_schedule", "synthetic"),
-    ("backbones", "distributed", "engine", "report"),
-    ("agreement", "head"),
+    ("backbones", "deploy", "distributed", "engine", "report"),
+    ("agreement", "export", "head"),
     ("partial_fc",),
     ("bench", "registry", "shards"),
     ("integrations", "integrations.patching", "integrations.requirements"),

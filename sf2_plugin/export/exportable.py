@@ -1,0 +1,58 @@
+"""What of a host's model goes into an ONNX file."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from ..backbones import Backbone
+
+#: A host's own, beside its backbone: module -> "module:function", imported when it is wanted.
+HOSTS = {
+    "sf2_plugin.integrations.mmpretrain.backbone": (
+        "sf2_plugin.integrations.mmpretrain.export:exportable"
+    ),
+    "sf2_plugin.integrations.arcface_torch.backbone": (
+        "sf2_plugin.integrations.arcface_torch.export:exportable"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A network by InsightFace's convention, with what is known of it.
+
+    Attributes:
+        network: (N, 3, size, size), RGB, (x - 127.5) / 127.5 of an aligned crop -> (N, D). What its
+            host does to a face besides (another size, mean, std or order) is inside it.
+        size: of the aligned crops, in pixels.
+        facts: what the network is and how it was trained, for people; name -> value.
+    """
+
+    network: nn.Module
+    size: int
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def exportable(backbone: Backbone, path: Path, size: int | None = None) -> Exportable:
+    """What a host says of its backbone.
+
+    Args:
+        backbone: as `open_backbone` gives it.
+        path: the checkpoint's.
+        size: of the aligned crops to be given; None for what suits the network.
+
+    Raises:
+        ValueError: the backbone is no host's, or does something to faces, or wants a size, that
+            cannot be put into a graph.
+    """
+    host = HOSTS.get(type(backbone).__module__)
+    if host is None:
+        raise ValueError(
+            f"{path} must be a checkpoint of MMPretrain or arcface_torch, got a "
+            f"{type(backbone).__name__}"
+        )
+    module, _, function = host.partition(":")
+    return getattr(importlib.import_module(module), function)(backbone, path, size)
