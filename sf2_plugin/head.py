@@ -105,6 +105,17 @@ class SphereFace2(nn.Module):
         >>> loss = head(torch.randn(8, 512), torch.randint(1000, (8,)))
     """
 
+    #: Keyword arguments, for whoever builds a head from a config; see `sf2_plugin.registry`.
+    takes = frozenset(
+        field.name for field in dataclasses.fields(Recipe) if field.name != "bias"
+    ) | {
+        "preset",
+        "learn_bias",
+        "backend",
+        "chunk_size",
+        "check_finite",
+    }
+
     def __init__(
         self,
         num_classes: int,

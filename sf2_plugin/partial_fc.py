@@ -109,6 +109,12 @@ class PartialFCSphereFace2(SphereFace2):
     """
 
     sharded = True
+    takes = SphereFace2.takes | {
+        "sample_rate",
+        "negative_weighting",
+        "sparse_gradient",
+        "process_group",
+    }
 
     def __init__(
         self,

@@ -8,5 +8,5 @@ or, where the host runs as it is, with its usual command and one more line in th
 
     import sf2_plugin.integrations.arcface_torch.enable
 
-Both take their changes from one table, `mends.MENDS`.
+Both take their changes from one table, `patches.PATCHES`.
 """

@@ -1,4 +1,4 @@
-"""The launcher: mends what the host needs mended here, then runs its script as it is."""
+"""The launcher: patches what the host needs patched here, then runs its script as it is."""
 
 import argparse
 import runpy
@@ -7,16 +7,17 @@ from pathlib import Path
 
 from ..requirements import require
 from .host import LIBRARIES
-from .mends import Run, apply_mends
+from .patches import Run, apply_patches
+from .scripts import missing_libraries
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m sf2_plugin.integrations.arcface_torch",
-        description="Run arcface_torch's training script, from its own folder.",
+        description="Run a script of arcface_torch, from its own folder.",
         epilog="Whatever is not listed here goes to the script.",
     )
-    parser.add_argument("script", help="train_v2.py")
+    parser.add_argument("script", help="train_v2.py, torch2onnx.py, ...")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument(
         "--timeout",
@@ -28,14 +29,17 @@ def main() -> None:
     given, script_arguments = parser.parse_known_args()
     if not Path(given.script).is_file():
         parser.error(f"there is no {given.script} here: run this from arcface_torch's folder")
+    run = Run(given.device, given.timeout, Path(given.script).name)
     try:
-        for library in LIBRARIES:
+        for library in LIBRARIES if run.trains else ():
             require(library, "insightface")
     except ImportError as error:
         parser.exit(2, f"{error}\n")
+    if missing := missing_libraries(run.script):
+        parser.exit(2, f"{run.script} cannot run: pip install {' '.join(missing)}\n")
     sys.argv = [given.script, *script_arguments]
     sys.path[0] = str(Path(given.script).resolve().parent)
-    apply_mends(Run(given.device, given.timeout))
+    apply_patches(run)
     runpy.run_path(given.script, run_name="__main__")
 
 

@@ -30,16 +30,13 @@ from sf2_plugin.shards import (
 )
 from sf2_plugin.torch_files import load_torch_file
 
-from .host import host_config, replace
+from . import margin
+from .host import host_config
 from .loss import NAMES
+from .resuming import check_config
 
 #: Of a backbone's state, what each rank keeps of its own faces: batch normalisation's statistics.
 OWN = ("running_mean", "running_var", "num_batches_tracked")
-
-
-def write_whole_and_check() -> None:
-    replace("torch", "save", _save)
-    replace("torch", "load", _load)
 
 
 def _is_shard(file: Any) -> bool:
@@ -48,12 +45,9 @@ def _is_shard(file: Any) -> bool:
     return re.fullmatch(r"checkpoint_gpu_\d+\.pt", Path(file).name) is not None
 
 
-def keep_others_out() -> None:
+def claim_then_log(init_logging: Callable[..., None]) -> Callable[..., None]:
     """One job a folder: the host logs, and later saves, to the one it opens its log in."""
-    replace("utils.utils_logging", "init_logging", _claim_then_log)
 
-
-def _claim_then_log(init_logging: Callable[..., None]) -> Callable[..., None]:
     def init(rank: int, models_root: str, *args: Any, **kwargs: Any) -> None:
         with on_all_ranks("start"):
             claim(_lock(Path(models_root, file_name(rank))))
@@ -69,8 +63,8 @@ def _lock(path: Path) -> Path:
 # The functions that follow keep torch's names of parameters.
 
 
-def _save(save: Callable[..., None]) -> Callable[..., None]:
-    def save_whole(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
+def save_whole(save: Callable[..., None]) -> Callable[..., None]:
+    def save_in_place(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
         if not isinstance(f, (str, os.PathLike)):
             return save(obj, f, *args, **kwargs)
         path = Path(f)
@@ -84,11 +78,11 @@ def _save(save: Callable[..., None]) -> Callable[..., None]:
         if is_claimed(_lock(path)):  # Else they may be another job's, at work.
             remove_leftovers(path)
 
-    return save_whole
+    return save_in_place
 
 
-def _load(load: Callable[..., Any]) -> Callable[..., Any]:
-    def load_checked(f: Any, *args: Any, **kwargs: Any) -> Any:
+def load_checked(load: Callable[..., Any]) -> Callable[..., Any]:
+    def load_together(f: Any, *args: Any, **kwargs: Any) -> Any:
         if not _is_shard(f):
             return load(f, *args, **kwargs)
         path = Path(f)
@@ -100,10 +94,12 @@ def _load(load: Callable[..., Any]) -> Callable[..., Any]:
             checkpoint = load_torch_file(path, load)
             _check_number_of_ranks(checkpoint, path)
             _check_head(checkpoint, path)
+            check_config(checkpoint, path)
         _check_together(checkpoint, path.parent)
+        margin.go_on_from(checkpoint.get("global_step"))
         return checkpoint
 
-    return load_checked
+    return load_together
 
 
 def _check_number_of_ranks(checkpoint: dict[str, Any], path: Path) -> None:

@@ -4,11 +4,10 @@ import functools
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from .host import replace
+from sf2_plugin.patching import Make
 
 
 class PlainLoader(DataLoader):
@@ -34,20 +33,22 @@ def _gloo(init_process_group: Any) -> Any:
     return init
 
 
-def run_on_cpu() -> None:
-    torch.Tensor.cuda = _stay  # type: ignore[method-assign]
-    nn.Module.cuda = _stay  # type: ignore[method-assign]
-    replace("torch.cuda", "set_device", lambda original: lambda device: None)
-    replace(
-        "torch.cuda.amp.grad_scaler",
-        "GradScaler",
-        lambda original: functools.partial(torch.amp.GradScaler, "cpu", enabled=False),
-    )
-    replace("torch.distributed", "init_process_group", _gloo)
-    replace("torch.nn.parallel", "DistributedDataParallel", lambda original: DataParallelOnCpu)
-    replace("dataset", "DataLoaderX", lambda original: PlainLoader)
-    replace(
-        "utils.utils_distributed_sampler",
-        "sync_random_seed",
-        lambda original: functools.partial(original, device="cpu"),
-    )
+#: What every script of the host calls.
+CALLS: dict[str, Make] = {
+    "torch.Tensor.cuda": lambda original: _stay,
+    "torch.nn.Module.cuda": lambda original: _stay,
+    "torch.cuda.set_device": lambda original: lambda device: None,
+}
+
+#: What its training does besides.
+TRAINING: dict[str, Make] = {
+    "torch.cuda.amp.grad_scaler.GradScaler": lambda original: functools.partial(
+        torch.amp.GradScaler, "cpu", enabled=False
+    ),
+    "torch.distributed.init_process_group": _gloo,
+    "torch.nn.parallel.DistributedDataParallel": lambda original: DataParallelOnCpu,
+    "dataset.DataLoaderX": lambda original: PlainLoader,
+    "utils.utils_distributed_sampler.sync_random_seed": lambda original: functools.partial(
+        original, device="cpu"
+    ),
+}

@@ -10,7 +10,7 @@ import torch
 from sf2_plugin.findings import Finding
 
 from .host import LIBRARIES
-from .mends import MENDS, Run
+from .patches import PATCHES, Run
 
 #: File of the host -> name that is exchanged in it or relied on -> its parameters.
 NAMES = {
@@ -46,12 +46,13 @@ NAMES = {
     "configs/base.py": {},
 }
 
-#: Mends of what the host has done before it imports its config with `enable` -> what it then wants.
+#: Patches of what the host has done before it imports its config with `enable` -> what it wants
+#: then.
 TOO_LATE = {"mxnet": "an mxnet that can be imported", "cpu": "a GPU"}
 
 
 def examine(folder: str | Path) -> Iterator[Finding]:
-    """What is found of the checkout in `folder`, its libraries and the mends it needs here.
+    """What is found of the checkout in `folder`, its libraries and the patches it needs here.
 
     Raises:
         ValueError: `folder` is not arcface_torch's.
@@ -65,9 +66,9 @@ def examine(folder: str | Path) -> Iterator[Finding]:
     for library in LIBRARIES:
         yield _library(library)
     run = Run("cuda" if torch.cuda.is_available() else "cpu")
-    for mend in MENDS:
-        if mend.needed(run):
-            yield Finding(f"mend {mend.name}", True, mend.what)
+    for patch in PATCHES:
+        if patch.needed(run):
+            yield Finding(f"patch {patch.name}", True, f"{patch.what} ({', '.join(patch.touches)})")
     command = "python -m sf2_plugin.integrations.arcface_torch train_v2.py configs/NAME"
     yield Finding("command", True, command + (" --device cpu" if run.device == "cpu" else ""))
 
@@ -84,7 +85,9 @@ def switch() -> Finding:
     command = "python -m sf2_plugin.integrations.arcface_torch" + " --device cpu" * (
         run.device == "cpu"
     )
-    wanted = [TOO_LATE[mend.name] for mend in MENDS if mend.name in TOO_LATE and mend.needed(run)]
+    wanted = [
+        TOO_LATE[patch.name] for patch in PATCHES if patch.name in TOO_LATE and patch.needed(run)
+    ]
     enable = f"its own command wants {' and '.join(wanted)}" if wanted else "or by its own command"
     return Finding("arcface_torch", True, f'config.loss = "sphereface2" by {command}; {enable}')
 

@@ -5,6 +5,6 @@ its callbacks, so that they can still be exchanged. By then everything else of t
 imported and has found its device: this is for a stack where the host runs as it is.
 """
 
-from .mends import Run, apply_mends
+from .patches import Run, apply_patches
 
-apply_mends(Run())
+apply_patches(Run())

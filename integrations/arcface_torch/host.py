@@ -1,24 +1,26 @@
-"""The host as this adapter sees it: what it imports, names in its modules, and its config."""
+"""The host as this adapter sees it: what it imports, its config, and what it has built so far."""
 
 import importlib
 import sys
-from collections.abc import Callable
 from typing import Any
 
-#: What the host imports, besides torch, numpy and what is mended.
+from torch import nn
+
+from sf2_plugin import patching
+from sf2_plugin.patching import Make
+
+#: What the host's training imports, besides torch, numpy and what is patched.
 LIBRARIES = ("torchvision", "easydict", "sklearn", "scipy", "tensorboard")
 
+#: The network that the host has built, once it has.
+backbone: nn.Module | None = None
 
-def replace(module: str, name: str, make: Callable[[Any], Any]) -> None:
-    """Exchange a name of a module for what `make` makes of it.
 
-    The host's script has taken its own references to such names if it runs already.
-    """
-    owner = importlib.import_module(module)
-    old = getattr(owner, name)
-    new = make(old)
-    setattr(owner, name, new)
+def replace(target: str, make: Make, key: str) -> None:
+    """Exchange a dotted name, also where the host's script has taken its own reference to it."""
+    old, new = patching.replace(target, make, key)
     script = sys.modules["__main__"]
+    name = target.rpartition(".")[2]
     if getattr(script, name, None) is old:
         setattr(script, name, new)
 
@@ -26,3 +28,12 @@ def replace(module: str, name: str, make: Callable[[Any], Any]) -> None:
 def host_config() -> Any:
     """The config of this run: the host updates that of `configs.base` with the one it is given."""
     return importlib.import_module("configs.base").config
+
+
+def remember_backbone(get_model: Any) -> Any:
+    def build(*args: Any, **kwargs: Any) -> Any:
+        global backbone
+        backbone = get_model(*args, **kwargs)
+        return backbone
+
+    return build

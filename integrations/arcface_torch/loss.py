@@ -1,26 +1,28 @@
 """The head that `config.loss` names, where the host builds its PartialFC_V2."""
 
-import importlib
-import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from sf2_plugin import PartialFCSphereFace2, available_heads
+from sf2_plugin import PartialFCSphereFace2
 from sf2_plugin.distributed import rank_and_world_size
-from sf2_plugin.registry import head_builder
+from sf2_plugin.registry import HeadEntry, available_heads, head_entry
 from sf2_plugin.shards import load_centers
 
 from .host import host_config
+from .margin import schedule_margin
 
-#: What this project's own head is called in a config.
+#: This project's own head, which the host gets sharded by either name.
 NAMES = ("sphereface2", "partial_fc_sphereface2")
 
+#: Items of ``config.NAME`` that are the adapter's own, not arguments of the head.
+CENTERS = "centers"
 
-def choose_by_config() -> None:
-    """Make the host's PartialFC_V2 build the head that ``config.loss`` names, if it names one.
+
+def new(cls: type[nn.Module], *args: Any, **kwargs: Any) -> nn.Module:
+    """What ``PartialFC_V2(...)`` makes: the head that ``config.loss`` names, if it names one.
 
     ``config.loss`` is a name of `sf2_plugin.registry`; its sharded form (`partial_fc_NAME`) is
     taken where there is one. The dict of that name in the config, as ``config.sphereface2``,
@@ -28,17 +30,11 @@ def choose_by_config() -> None:
     from (see ``sf2 shards import``). On several ranks a head must say that it is made for them, by
     an attribute ``sharded = True``: nothing in the host keeps the ranks' heads equal.
     """
-    # The class itself is changed, not what its name stands for: it calls itself by that name.
-    hosts_own = importlib.import_module("partial_fc_v2").PartialFC_V2
-    hosts_own.__new__ = staticmethod(_new)
-
-
-def _new(cls: type[nn.Module], *args: Any, **kwargs: Any) -> nn.Module:
     name = host_config().get("loss")
-    return object.__new__(cls) if name is None else _head(name, *args, **kwargs)
+    return object.__new__(cls) if name is None else build_head(name, *args, **kwargs)
 
 
-def _head(
+def build_head(
     name: str,
     margin_loss: Any,
     embedding_size: int,
@@ -46,62 +42,76 @@ def _head(
     sample_rate: float = 1.0,
     fp16: bool = False,
 ) -> nn.Module:
-    threshold = margin_loss.interclass_filtering_threshold
-    hosts = dict(
+    """The head called `name`, from PartialFC_V2's arguments and the config.
+
+    Raises:
+        ValueError: an item of the config that the head does not take, or a head that is not made
+            for several ranks.
+    """
+    entry = sharded_form(name)
+    items = dict(host_config().get(name) or {})
+    centers = items.pop(CENTERS, None)
+    check_items(name, items, entry)
+    hosts = hosts_items(sample_rate, margin_loss.interclass_filtering_threshold)
+    taken = {key: value for key, value in hosts.items() if key in (entry.takes or ())}
+    head = entry.builder(num_classes, embedding_size, **{**taken, **items})
+    check_ranks(name, head)
+    if centers is not None:
+        take_centers(name, head, centers)
+    if margins := host_config().get("margin_schedule"):
+        schedule_margin(head, margins)
+    head.register_forward_pre_hook(_flat_labels)
+    logging.info("config.loss = %r: %s(%s)", name, type(head).__name__, head.extra_repr())
+    return head
+
+
+def sharded_form(name: str) -> HeadEntry:
+    """The registry's entry of `partial_fc_NAME` where there is one, and of `name` otherwise."""
+    sharded = f"partial_fc_{name}"
+    return head_entry(sharded if sharded in available_heads() else name)
+
+
+def hosts_items(sample_rate: float, threshold: float) -> dict[str, float]:
+    """The host's own items of the config, for heads that take them."""
+    return dict(
         sample_rate=sample_rate,
         # The host takes any number; one that is not positive filters nothing, nor does one above 1.
         interclass_filtering_threshold=threshold if 0 < threshold <= 1 else 0.0,
     )
-    own = dict(host_config().get(name) or {})
-    centers = own.pop("centers", None)
-    if own.get("sparse_gradient"):
+
+
+def check_items(name: str, items: Mapping[str, Any], entry: HeadEntry) -> None:
+    """Refuse items of ``config.NAME`` that this head, or a head in this host, cannot have."""
+    unknown = [key for key in items if entry.takes is not None and key not in entry.takes]
+    if unknown:
+        raise ValueError(
+            f"config.{name} must hold arguments of the head alone, got {', '.join(unknown)}; it "
+            f"takes {', '.join(sorted(entry.takes or ()))}"
+        )
+    if items.get("sparse_gradient"):
         raise ValueError(
             f"config.{name} asks for sparse_gradient, and neither of the host's optimizers takes "
             "one: SGD with momentum and weight decay, and AdamW"
         )
-    sharded = f"partial_fc_{name}"
-    builder = head_builder(sharded if sharded in available_heads() else name)
-    taken = _arguments(builder)
-    if taken is not None:
-        hosts = {key: value for key, value in hosts.items() if key in taken}
-    try:
-        head = builder(num_classes, embedding_size, **{**hosts, **own})
-    except TypeError as error:
-        if not any(f"unexpected keyword argument {key!r}" in str(error) for key in own):
-            raise
-        raise ValueError(f"config.{name} holds what the head does not take: {error}") from None
+
+
+def check_ranks(name: str, head: nn.Module) -> None:
+    """Refuse, on several ranks, a head that does not say that it is made for them."""
     _, world_size = rank_and_world_size()
     if world_size > 1 and not getattr(head, "sharded", False):
         raise ValueError(
             f"config.loss = {name!r} is not sharded, and each of the {world_size} ranks would "
             "train a head of its own: run it on one, or give it an attribute sharded = True"
         )
-    if centers is not None:
-        if not isinstance(head, PartialFCSphereFace2):
-            raise ValueError(f"config.{name} names centers, and only sphereface2 takes some")
-        load_centers(head, centers)
-    head.register_forward_pre_hook(_flat_labels)
-    logging.info("config.loss = %r: %s(%s)", name, type(head).__name__, head.extra_repr())
-    return head
 
 
-def _arguments(builder: Callable[..., nn.Module]) -> set[str] | None:
-    """Keyword arguments that a builder takes; None where it takes any.
-
-    A class hands those that it does not name itself to its base class.
-    """
-    functions = [builder]
-    if isinstance(builder, type):
-        functions = [
-            vars(owner)["__init__"] for owner in builder.mro() if "__init__" in vars(owner)
-        ]
-    names: set[str] = set()
-    for function in functions:
-        parameters = inspect.signature(function).parameters.values()
-        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return names
-    return None
+def take_centers(name: str, head: nn.Module, folder: str) -> None:
+    """Start from the class centers of a folder, and say what was taken."""
+    if not isinstance(head, PartialFCSphereFace2):
+        raise ValueError(f"config.{name} names centers, and only sphereface2 takes some")
+    shards = load_centers(head, folder)
+    bias = "with its bias" if shards.has_bias else "and the bias that the hyperparameters give"
+    logging.info("%d class centers are taken from %s, %s", head.num_classes, folder, bias)
 
 
 def _flat_labels(head: nn.Module, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,6 @@ from torch.utils.data import Dataset
 
 from sf2_plugin.data import FaceRecords
 
-from .host import replace
-
 #: The host's modules that import mxnet.
 IMPORTERS = ("dataset", "eval.verification")
 
@@ -47,10 +45,11 @@ class _Absent(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise ImportError(f"{self.__name__} cannot be imported here; {name} of it is not mended")
+        raise ImportError(f"{self.__name__} cannot be imported here; {name} of it is not patched")
 
 
-def read_without_mxnet() -> None:
+def import_without_mxnet() -> None:
+    """Import the host's modules that import mxnet."""
     mxnet, ndarray = _Absent("mxnet"), _Absent("mxnet.ndarray")
     mxnet.ndarray = ndarray  # type: ignore[attr-defined]
     sys.modules.update({"mxnet": mxnet, "mxnet.ndarray": ndarray})
@@ -60,4 +59,3 @@ def read_without_mxnet() -> None:
     finally:
         # Others ask whether mxnet is there by importing it.
         del sys.modules["mxnet"], sys.modules["mxnet.ndarray"]
-    replace("dataset", "MXFaceDataset", lambda original: RecordDataset)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import mmengine.registry.registry
 import mmpretrain.registry
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from sf2_plugin import SphereFace2
 from sf2_plugin.evaluation import Calibration
+from sf2_plugin.patching import replaced
 
 from ..mmengine.datasets import pipeline_item, without_loaders
 from ..mmengine.embedding import embed_faces
@@ -187,8 +187,8 @@ def isolated() -> Iterator[None]:
         raise ValueError(f"it asks for another checkpoint, {filename!r}, which is refused")
 
     with (
-        patch.object(mmengine.registry.registry, "get_object_from_string", refuse_name),
-        patch.object(CheckpointLoader, "load_checkpoint", refuse_file),
+        replaced(mmengine.registry.registry, "get_object_from_string", refuse_name),
+        replaced(CheckpointLoader, "load_checkpoint", refuse_file),
     ):
         yield
 

@@ -8,10 +8,13 @@ from ..partial_fc import PartialFCSphereFace2
 from .checkpoints import HEAD, Shards, read_shards
 
 
-def load_centers(head: PartialFCSphereFace2, folder: str | Path) -> None:
+def load_centers(head: PartialFCSphereFace2, folder: str | Path) -> Shards:
     """Give a head the class centers, and the bias where there is one, of a folder's checkpoint.
 
     The checkpoint may be of any number of ranks; each rank reads the rows of its own classes.
+
+    Returns:
+        What was read.
 
     Raises:
         ValueError: another number of classes or another embedding size; or as `read_shards`.
@@ -20,6 +23,7 @@ def load_centers(head: PartialFCSphereFace2, folder: str | Path) -> None:
     if difference := difference_from(head, shards):
         raise ValueError(f"{folder} {difference}")
     copy_centers(head, shards)
+    return shards
 
 
 def difference_from(head: PartialFCSphereFace2, shards: Shards) -> str | None:
@@ -38,5 +42,5 @@ def copy_centers(head: PartialFCSphereFace2, shards: Shards) -> None:
     """As `load_centers`, from shards that were read and fit."""
     with torch.no_grad():
         head.weight.copy_(shards.rows((HEAD, "weight"), head.classes))
-        if "bias" in shards.checkpoints[0][HEAD]:
+        if shards.has_bias:
             head.bias.copy_(shards.checkpoints[0][HEAD]["bias"])

@@ -42,6 +42,10 @@ class Shards:
     embedding_size: int
     sharded: list[Place]
 
+    @property
+    def has_bias(self) -> bool:
+        return "bias" in self.checkpoints[0][HEAD]
+
     def rows(self, place: Place, classes: range) -> Tensor:
         """The rows of `classes` of the sharded tensor at `place`, copied."""
         shares = [at(checkpoint, place) for checkpoint in self.checkpoints]
@@ -67,7 +71,7 @@ class Shards:
             "classes": self.num_classes,
             "embedding_size": self.embedding_size,
             "dtype": str(weight.dtype).removeprefix("torch."),
-            "bias": first[HEAD]["bias"].item() if "bias" in first[HEAD] else None,
+            "bias": first[HEAD]["bias"].item() if self.has_bias else None,
             "epoch": first.get("epoch"),
             "global_step": first.get("global_step"),
             "optimizer": sorted(place[-1] for place in self.sharded if place[0] == OPTIMIZER),

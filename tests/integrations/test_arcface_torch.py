@@ -4,6 +4,7 @@ The host's folder is named by the variable ARCFACE_TORCH. It trains on a few fac
 `../shared/data/lfw112` where that is there, and on drawn ones otherwise.
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -19,8 +20,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sf2_plugin.integrations.arcface_torch import checkpoints, loss
-from sf2_plugin.integrations.arcface_torch.mends import MENDS, Run
+from sf2_plugin.integrations.arcface_torch import checkpoints, loss, margin, resuming, scripts
+from sf2_plugin.integrations.arcface_torch import host as host_side
+from sf2_plugin.integrations.arcface_torch.doctor import NAMES
+from sf2_plugin.integrations.arcface_torch.patches import PATCHES, Run, table
 from sf2_plugin.integrations.arcface_torch.verification import CallBackVerification
 from torch import nn
 from torch.multiprocessing import ProcessExitedException
@@ -305,6 +308,13 @@ def test_a_killed_rank_ends_the_others_and_the_last_checkpoint_resumes(
     assert f"{path}: not readable as a checkpoint of tensors" in refused
 
 
+def patch_of(name):
+    """The patch of that name, without what it does to modules of the host."""
+    (patch,) = (patch for patch in PATCHES if patch.name == name)
+    outside = {name: make for name, make in patch.replaces.items() if name.startswith("torch.")}
+    return dataclasses.replace(patch, replaces=outside)
+
+
 def checkpoint(step, world_size=2, head=("weight", "bias"), backbone=0, statistics=0, mark=None):
     return {
         "global_step": step,
@@ -322,9 +332,9 @@ def checkpoint(step, world_size=2, head=("weight", "bias"), backbone=0, statisti
 
 def save_and_resume(rank, folder):
     """What two ranks, each with a disk of its own, save, and are told when they resume."""
-    checkpoints.host_config = lambda: {"loss": "sphereface2"}
+    checkpoints.host_config = host_side.host_config = lambda: {"loss": "sphereface2"}
     torch_save, fsync = torch.save, os.fsync
-    checkpoints.write_whole_and_check()
+    patch_of("checkpoints").apply(Run("cpu"))
     path = folder / str(rank) / f"checkpoint_gpu_{rank}.pt"
     path.parent.mkdir()
     answers = {}
@@ -406,6 +416,163 @@ def test_checkpoints_are_saved_and_resumed_on_all_ranks_or_on_none(tmp_path):
         assert answers["missing"].startswith("FileNotFoundError: rank 1 could not resume: ")
 
 
+CONFIG = dict(loss="sphereface2", embedding_size=4, num_classes=6, optimizer="sgd", num_epoch=9)
+
+
+def saved_by_sgd(**changes):
+    return {
+        "epoch": 2,
+        "state_dict_backbone": {"fc.weight": torch.zeros(4, 3), "fc.bias": torch.zeros(4)},
+        "state_dict_softmax_fc": {"weight": torch.zeros(6, 4), "bias": torch.zeros(1)},
+        "state_optimizer": {"state": {}, "param_groups": [{"momentum": 0.9, "params": [0, 1]}]},
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "network", "message"),
+    [
+        (dict(optimizer="adamw"), (3, 4), "the optimizer 'sgd', and config.optimizer is 'adamw'"),
+        (dict(embedding_size=8), (3, 4), "embeddings of size 4, and config.embedding_size is 8"),
+        (dict(num_classes=7), (3, 4), "6 classes on rank 0 of 1, and config.num_classes is 7"),
+        (dict(loss=None), (3, 4), "as sphereface2 has, and config.loss is None"),
+        (dict(network="r50"), (5, 4), "network, by its 'fc.weight', and config.network is 'r50'"),
+        (dict(), (3, 4), None),
+    ],
+)
+def test_resuming_with_another_config_names_its_entry(monkeypatch, config, network, message):
+    monkeypatch.setattr(host_side, "host_config", lambda: CONFIG | config)
+    backbone = nn.ModuleDict(dict(fc=nn.Linear(*network)))
+    assert host_side.remember_backbone(lambda name: backbone)("r50") is backbone
+    if message is None:
+        return resuming.check_config(saved_by_sgd(), Path("a.pt"))
+    with pytest.raises(ValueError, match=f"a.pt was saved with .*{re.escape(message)}"):
+        resuming.check_config(saved_by_sgd(), Path("a.pt"))
+    host_side.backbone = None
+
+
+def test_a_finished_run_says_that_nothing_is_left(monkeypatch, caplog):
+    monkeypatch.setattr(host_side, "host_config", lambda: CONFIG | dict(num_epoch=2))
+    monkeypatch.setattr(host_side, "backbone", None)
+    resuming.check_config(saved_by_sgd(), Path("a.pt"))
+    assert "end of epoch 2 and config.num_epoch is 2: nothing is left to train" in caplog.text
+
+
+class Polynomial(torch.optim.lr_scheduler.LRScheduler):
+    """The host's schedule: each rate is made of the last one."""
+
+    def __init__(self, optimizer, warmup_iters, total_iters, power=2.0):
+        self.warmup_iters, self.total_iters, self.power = warmup_iters, total_iters, power
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        step, warmup, total = self.last_epoch, self.warmup_iters, self.total_iters
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        if step == 0 or step > total:
+            return rates
+        if step <= warmup:
+            return [base * step / warmup for base in self.base_lrs]
+        factor = (1 - (step - warmup) / (total - warmup)) / (
+            1 - (step - 1 - warmup) / (total - warmup)
+        )
+        return [rate * factor**self.power for rate in rates]
+
+
+def rates_of(scheduler, optimizer, steps):
+    rates = []
+    for _ in range(steps):
+        optimizer.step()
+        scheduler.step()
+        rates.append(optimizer.param_groups[1]["lr"])
+    return rates
+
+
+def schedule_of(steps):
+    groups = [{"params": [nn.Parameter(torch.ones(1))], "lr": lr} for lr in (0.3, 0.1)]
+    optimizer = torch.optim.SGD(groups)
+    return Polynomial(optimizer, 3, steps), optimizer
+
+
+@pytest.mark.parametrize("finished", [2, 3, 7, 10])
+def test_a_finished_run_goes_on_along_the_new_schedule(finished):
+    short, optimizer = schedule_of(10)
+    rates_of(short, optimizer, finished)
+    whole = rates_of(*schedule_of(15), steps=15)
+    scheduler, other = schedule_of(15)
+    other.load_state_dict(optimizer.state_dict())
+    resuming.keep_own_end(Polynomial.load_state_dict)(scheduler, short.state_dict())
+    actual = rates_of(scheduler, other, 15 - finished)
+    assert actual == pytest.approx(whole[finished:], abs=1e-12)
+
+
+def test_a_schedule_of_the_same_end_is_taken_bit_for_bit():
+    first, optimizer = schedule_of(10)
+    rates_of(first, optimizer, 6)
+    second, other = schedule_of(10)
+    other.load_state_dict(optimizer.state_dict())
+    resuming.keep_own_end(Polynomial.load_state_dict)(second, first.state_dict())
+    assert rates_of(second, other, 4) == rates_of(first, optimizer, 4)
+
+
+def test_the_margin_moves_by_the_hosts_steps(monkeypatch):
+    monkeypatch.setattr(margin, "steps_done", 0)
+    head = SphereFace2(5, 4, margin=0.1)
+    items = dict(begin_margin=0.0, end_margin=0.4, begin=0, end=4, mode="linear")
+    margin.schedule_margin(head, items)
+    margin.go_on_from(2)
+    margins = []
+    for _ in range(3):
+        head(torch.randn(2, 4), torch.tensor([0, 1]))
+        margins.append(head.recipe.margin)
+    assert margins == pytest.approx([0.2, 0.3, 0.4])
+    for wrong, message in (
+        (dict(items, begin=9), "begin and end must be"),
+        (dict(items, start=0), "must hold its items alone: .*'start'"),
+        (dict(items, end_margin=-1), "margin must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            margin.schedule_margin(head, wrong)
+    with pytest.raises(
+        ValueError, match=r"must be with a config\.loss of SphereFace2's, got Linear"
+    ):
+        margin.schedule_margin(nn.Linear(1, 1), items)
+
+
+def test_the_table_of_patches_is_that_of_the_docs():
+    page = Path(__file__).parents[2] / "docs" / "arcface_torch.md"
+    assert table() in page.read_text()
+
+
+def test_the_doctor_knows_every_name_of_the_host_that_a_patch_touches():
+    of_others = {"torch", "numpy", "mxnet", "menpo", "multiprocessing", "backbones"}
+    for patch in PATCHES:
+        for name in patch.touches:
+            module, *inner = name.split(".")
+            if module in of_others:
+                continue
+            if module == "utils":
+                module = f"utils/{inner.pop(0)}"
+            assert inner[0] in NAMES[f"{module}.py"]
+
+
+def test_what_the_other_scripts_lack(monkeypatch):
+    monkeypatch.delattr(np, "int", raising=False)
+    scripts.restore_numpy_names()
+    assert np.array(["1"]).astype(getattr(np, "int"))[0] == 1  # noqa: B009
+    for name in ("mxnet.gluon.data", "menpo.visualize.viewmatplotlib"):
+        for end in range(1, name.count(".") + 2):
+            monkeypatch.setitem(sys.modules, ".".join(name.split(".")[:end]), None)
+    scripts.stand_in_for_libraries(mxnet_is_missing=True)
+    assert sys.modules["mxnet"].gluon.data.Dataset is object
+    colours = sys.modules["menpo.visualize.viewmatplotlib"].sample_colours_from_colourmap
+    assert len(colours(3, "Set2")) == 3
+    export = scripts.with_old_exporter(lambda net, dynamo=True: dynamo)
+    assert export(None) is False
+    assert scripts.missing_libraries("train_v2.py") == []
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert scripts.missing_libraries("inference.py") == ["opencv-python"]
+
+
 def be_killed(moment, path):
     """Make this process, as it saves to `path`, end itself at a moment."""
 
@@ -428,7 +595,7 @@ def be_killed(moment, path):
 
 def save_until_killed(rank, folder, moment, victim):
     path = folder / f"checkpoint_gpu_{rank}.pt"
-    checkpoints.write_whole_and_check()
+    patch_of("checkpoints").apply(Run("cpu"))
     torch.save(checkpoint(1), path)
     if rank == victim:
         be_killed(moment, path)
@@ -446,8 +613,8 @@ KILLS = [("writing", 1, 1), ("waiting", 0, 1), ("renaming", 0, 2), ("renaming", 
 
 def resume_all(rank, folders):
     """The step, mark and files that each of the folders gives this rank."""
-    checkpoints.host_config = lambda: {"loss": "sphereface2"}
-    checkpoints.write_whole_and_check()
+    checkpoints.host_config = host_side.host_config = lambda: {"loss": "sphereface2"}
+    patch_of("checkpoints").apply(Run("cpu"))
     found = []
     for folder in folders:
         path = folder / f"checkpoint_gpu_{rank}.pt"
@@ -472,7 +639,9 @@ def test_a_whole_set_remains_whenever_a_rank_is_killed(tmp_path):
 
 
 class Plain(nn.Module):
-    """A head that knows nothing of ranks, samples or thresholds."""
+    """A head that knows nothing of ranks, samples or thresholds, and says so."""
+
+    takes = ("temperature",)
 
     def __init__(self, num_classes, embedding_size, temperature=1.0):
         super().__init__()
@@ -481,7 +650,9 @@ class Plain(nn.Module):
 
 
 class Anything(nn.Module):
-    """A head that takes any argument."""
+    """A head that says that it takes the host's arguments, and does not stop at others."""
+
+    takes = ("sample_rate", "interclass_filtering_threshold", "color")
 
     def __init__(self, num_classes, embedding_size, **kwargs):
         super().__init__()
@@ -503,9 +674,10 @@ def build(monkeypatch):
         monkeypatch.setattr(loss, "host_config", lambda: config)
         monkeypatch.setattr(loss, "rank_and_world_size", lambda: (0, ranks))
         others = dict(plain=Plain, anything=Anything, renamed=Renamed)
-        monkeypatch.setattr(registry, "_heads", registry._heads | others)
+        entries = {name: registry.HeadEntry.of(head) for name, head in others.items()}
+        monkeypatch.setattr(registry, "_heads", registry._heads | entries)
         margin_loss = SimpleNamespace(interclass_filtering_threshold=threshold)
-        return loss._head(config["loss"], margin_loss, 4, 11, 0.5, False)
+        return loss.build_head(config["loss"], margin_loss, 4, 11, 0.5, False)
 
     return head
 
@@ -513,8 +685,13 @@ def build(monkeypatch):
 @pytest.mark.parametrize(
     ("config", "ranks", "error", "message"),
     [
-        (dict(loss="sphereface2", sphereface2=dict(margn=1)), 1, ValueError, "not take: .*'margn'"),
-        (dict(loss="plain", plain=dict(scale=1)), 1, ValueError, "not take: .*'scale'"),
+        (
+            dict(loss="sphereface2", sphereface2=dict(margn=1)),
+            1,
+            ValueError,
+            "alone, got margn; it takes",
+        ),
+        (dict(loss="plain", plain=dict(scale=1)), 1, ValueError, "alone, got scale; it takes temp"),
         (dict(loss="plain", plain=dict(temperature=-1)), 1, TypeError, "its own trouble"),
         (dict(loss="plain"), 2, ValueError, "'plain' is not sharded, and each of the 2 ranks"),
         (
@@ -554,7 +731,7 @@ def test_labels_may_be_a_column_as_with_partial_fc_v2(build):
 
 
 def test_workers_are_forked_where_python_would_not(monkeypatch):
-    (mend,) = (mend for mend in MENDS if mend.name == "workers")
+    (patch,) = (patch for patch in PATCHES if patch.name == "workers")
     for methods, needed in (
         (["fork", "spawn", "forkserver"], False),
         (["forkserver", "spawn", "fork"], True),
@@ -563,14 +740,14 @@ def test_workers_are_forked_where_python_would_not(monkeypatch):
         monkeypatch.setattr(
             "multiprocessing.get_all_start_methods", lambda methods=methods: methods
         )
-        assert mend.needed(Run("cpu")) == needed
+        assert patch.needed(Run("cpu")) == needed
 
 
 def test_the_doctor_knows_the_host(host, capsys):
     assert main(["doctor", "--arcface-torch", str(host)]) == 0
     printed = capsys.readouterr().out
     assert "partial_fc_v2.py" in printed
-    assert "mend mxnet" in printed
+    assert "patch mxnet" in printed
     assert "This will run." in printed
 
 
