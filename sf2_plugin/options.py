@@ -47,3 +47,12 @@ def count(text: str) -> int:
             f"must be a whole number of at least 1, and of at most 18 digits, got {text[:80]!r}"
         )
     return int(text)
+
+
+def add_outside_option(parser: argparse.ArgumentParser) -> None:
+    """For what reads images that a list names."""
+    parser.add_argument(
+        "--follow-outside",
+        action="store_true",
+        help="also read images that a list's paths, or links, have outside the images' folder",
+    )

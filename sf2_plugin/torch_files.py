@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .reading import reading
+from .unpickling import RESTRICTED
 
 _MOST_NESTED = 100
 #: How many times over the values of a file may stand in it, by references to the same one.
@@ -35,8 +37,10 @@ def load_torch_file(path: str | Path, load: Callable[..., Any] = torch.load) -> 
         archive = zipfile.is_zipfile(path)
         if archive:
             check_archive(path)
+        elif tarfile.is_tarfile(path):
+            raise ValueError("it is a tar file, which torch once wrote")
         try:
-            content = load(path, map_location="cpu", weights_only=True, mmap=archive)
+            content = load(os.fspath(path), map_location="cpu", mmap=archive, **RESTRICTED)
         except pickle.UnpicklingError as error:  # torch's own words advise to run the code.
             refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
             reason = f"it holds {refused[1]}, which is refused" if refused else "another pickle"
@@ -48,8 +52,10 @@ def load_torch_file(path: str | Path, load: Callable[..., Any] = torch.load) -> 
 
 
 def check_archive(path: str | Path) -> None:
-    """Refuse an archive that unfolds: torch stores its parts as they are."""
+    """Refuse an archive of TorchScript, or one that unfolds: torch stores its parts as they are."""
     with zipfile.ZipFile(path) as archive:
+        if any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist()):
+            raise ValueError("it is a program of TorchScript")
         unfolded = sum(member.file_size for member in archive.infolist())
     if unfolded > os.path.getsize(path):
         raise ValueError(f"its parts unfold to {unfolded} bytes, more than it has")

@@ -42,8 +42,10 @@ CALLS: dict[str, Make] = {
 
 #: What its training does besides.
 TRAINING: dict[str, Make] = {
-    "torch.cuda.amp.grad_scaler.GradScaler": lambda original: functools.partial(
-        torch.amp.GradScaler, "cpu", enabled=False
+    "torch.cuda.amp.grad_scaler.GradScaler": lambda original: (
+        functools.partial(torch.amp.GradScaler, "cpu", enabled=False)
+        if hasattr(torch.amp, "GradScaler")
+        else functools.partial(original, enabled=False)  # Ends with torch 2.3.
     ),
     "torch.distributed.init_process_group": _gloo,
     "torch.nn.parallel.DistributedDataParallel": lambda original: DataParallelOnCpu,

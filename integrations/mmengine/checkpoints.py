@@ -4,8 +4,9 @@ import pickle
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.logging import HistoryBuffer
+
+from sf2_plugin.unpickling import add_safe_globals
 
 STATISTICS = ("min", "max", "current", "mean")
 
@@ -19,13 +20,14 @@ def allow_mmengine_checkpoints() -> None:
     """
     new_array: Any = np.empty(0).__reduce__()[0]
     new_scalar: Any = np.float64(0).__reduce__()[0]
-    torch.serialization.add_safe_globals(
+    float64, int64 = type(np.dtype(np.float64)), type(np.dtype(np.int64))
+    add_safe_globals(
         [
-            HistoryBuffer,
-            np.ndarray,
-            np.dtype,
-            np.dtypes.Float64DType,
-            np.dtypes.Int64DType,
+            (HistoryBuffer, "mmengine.logging.history_buffer.HistoryBuffer"),
+            (np.ndarray, "numpy.ndarray"),
+            (np.dtype, "numpy.dtype"),
+            (float64, "numpy.dtypes.Float64DType"),
+            (int64, "numpy.dtypes.Int64DType"),
             # Where numpy keeps these depends on its version, and checkpoints outlive versions.
             (new_array, "numpy._core.multiarray._reconstruct"),
             (new_array, "numpy.core.multiarray._reconstruct"),

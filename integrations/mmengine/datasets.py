@@ -27,6 +27,7 @@ class FacePairDataset(BaseDataset):
         data_root: folder that `ann_file` and `image_root` are relative to.
         image_root: folder that a pair list's paths are relative to; by default the folder ``val``
             beside the list where there is one, else the list's own folder.
+        follow_outside: also read images that the list's paths, or links, have outside that folder.
         name: what logs call the set; by default the file's name without its suffix.
         flip_test: give each image a second time, mirrored; its embeddings are then added.
         pipeline: transforms after loading.
@@ -54,17 +55,20 @@ class FacePairDataset(BaseDataset):
         image_root: str | None = None,
         name: str | None = None,
         flip_test: bool = True,
+        follow_outside: bool = False,
         pipeline: list[Any] | tuple[Any, ...] = (),
         **kwargs: Any,
     ) -> None:
         self.name = name
         self.views = 2 if flip_test else 1
+        self.follow_outside = follow_outside
         kept = without_loaders(pipeline)
         prefix = {} if image_root is None else {"img_path": image_root}
         super().__init__(ann_file, data_root=data_root, data_prefix=prefix, pipeline=kept, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        pairs = read_pairs(self.ann_file, root=self.data_prefix.get("img_path"))
+        root = self.data_prefix.get("img_path")
+        pairs = read_pairs(self.ann_file, root=root, outside=self.follow_outside)
         first, face_of = pairs.distinct()
         self._metainfo.update(
             name=self.name or pairs.name, issame=pairs.issame, face_of=face_of, views=self.views

@@ -1,11 +1,11 @@
 """Which backbone a file holds."""
 
 import importlib
+import pickletools
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from ..reading import reading
 from ..torch_files import check_archive, load_torch_file
@@ -73,7 +73,13 @@ def _holds_mmengines_own(path: Path) -> bool:
     """Whether a torch file holds what MMEngine puts beside weights: its log history, arrays."""
     try:
         check_archive(path)
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        with zipfile.ZipFile(path) as archive:
+            content = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            names = [
+                str(argument)
+                for operation, argument, _ in pickletools.genops(archive.read(content))
+                if operation.name == "GLOBAL"
+            ]
     except Exception:  # Whoever reads the file says what is wrong with it.
         return False
     return any(name.startswith(("mmengine.", "numpy.")) for name in names)

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     output = read_output(arguments, [*(model.path for model in models), *folders_read])
     searched: Callable[[Model], tuple[dict[str, People], People]]
     if arguments.ijb:
-        ijb = IjbSearch.read(arguments.ijb, read_pooling(arguments))
+        ijb = IjbSearch.read(arguments.ijb, read_pooling(arguments), arguments.follow_outside)
         searched = ijb.people
     elif arguments.gallery:
         folders = [read_face_folder(folder) for folder in (arguments.gallery, arguments.probes)]
@@ -118,10 +118,11 @@ class IjbSearch:
     pooling: Pooling
 
     @classmethod
-    def read(cls, folder: Path, pooling: Pooling) -> "IjbSearch":
+    def read(cls, folder: Path, pooling: Pooling, outside: bool) -> "IjbSearch":
         first, second = read_ijb_galleries(folder)
         galleries = {"gallery 1": first, "gallery 2": second}
-        return cls(read_ijb_images(folder), galleries, read_ijb_probes(folder), pooling)
+        images = read_ijb_images(folder, outside)
+        return cls(images, galleries, read_ijb_probes(folder), pooling)
 
     def people(self, model: Model) -> tuple[dict[str, People], People]:
         features, ids = pool_templates(**self.pooling.inputs(model, self.images))

@@ -1,6 +1,7 @@
 """`sf2 eval pairs`: LFW's protocol, and how far the probabilities of a head can be trusted."""
 
 import argparse
+import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,10 @@ from ..evaluation.pairs import (
     pair_cosines,
     verify_pairs,
 )
-from ..options import count
+from ..options import add_outside_option, count
 from ..report.results import CommonResult, PairResult
 from ..report.sections import pair_sections
-from ..terminal import printable
+from ..terminal import complain, printable
 from .models import Model, add_model_options, read_models
 from .output import add_output_options, check_output, read_output
 
@@ -37,9 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="a .bin of InsightFace, or lines of `path path same`; may be given several times",
+        help="a .bin of InsightFace, lines of `path path same`, lists of LFW, CALFW or CPLFW, or "
+        "CFP's folder Split/FP; may be given several times",
     )
     parser.add_argument("--image-root", type=Path, metavar="DIR", help="of the paths in --pairs")
+    add_outside_option(parser)
     parser.add_argument("--folds", type=count, default=10, metavar="N")
     parser.add_argument(
         "--far", type=float, action="append", metavar="RATE", help="TAR at this FAR"
@@ -93,14 +96,15 @@ class Protocol:
 def run(arguments: argparse.Namespace) -> None:
     head = _check(arguments)
     targets = as_targets(arguments.far or FAR_TARGETS, "--far")
-    sets = [read_pairs(path, root=arguments.image_root) for path in arguments.pairs]
+    read_set = functools.partial(_read_pairs, arguments.image_root, arguments.follow_outside)
+    sets = [read_set(path) for path in arguments.pairs]
     for pair_set in sets:
         check_pairs(pair_set.name, pair_set.issame, arguments.folds, targets)
     refit = None
     if arguments.calibration:
         development = arguments.development
         if development is not None:
-            development = read_pairs(development, root=arguments.image_root)
+            development = read_set(development)
         refit = Refit(head, development, arguments.save)
     protocol = Protocol(arguments.folds, targets, refit)
     models = read_models(arguments)
@@ -122,6 +126,13 @@ def run(arguments: argparse.Namespace) -> None:
         lambda: pair_sections(results, common),
         {model.name: model.inputs for model in models},
     )
+
+
+def _read_pairs(root: Path | None, outside: bool, path: Path) -> PairSet:
+    pair_set = read_pairs(path, root=root, outside=outside)
+    if pair_set.format:
+        complain(f"sf2: {path} is read as {pair_set.format}")
+    return pair_set
 
 
 def _check(arguments: argparse.Namespace) -> Calibration | None:

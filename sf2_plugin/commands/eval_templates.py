@@ -30,7 +30,9 @@ def run(arguments: argparse.Namespace) -> None:
     targets = as_targets(arguments.far or FAR_TARGETS, "--far")
     models = read_models(arguments)
     output = read_output(arguments, [*(model.path for model in models), arguments.ijb])
-    images = read_ijb_images(arguments.ijb) if arguments.ijb else None
+    images = None
+    if arguments.ijb:
+        images = read_ijb_images(arguments.ijb, arguments.follow_outside)
     pairs = read_ijb_pairs(arguments.ijb) if arguments.ijb else None
     pooling = read_pooling(arguments)
     results = [

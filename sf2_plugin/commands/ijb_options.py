@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.ijb import IjbImages
+from ..options import add_outside_option
 from .models import Model
 
 
@@ -13,6 +14,7 @@ def add_ijb_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ijb", type=Path, metavar="DIR", help="meta/ and loose_crop/, as InsightFace has them"
     )
+    add_outside_option(parser)
     parser.add_argument(
         "--no-norm-weighting", action="store_true", help="every image of a template weighs the same"
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..terminal import printable
 from .bins import read_pair_bin
 from .images import decode_image
+from .pair_lists import read_list
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class PairSet:
         name: what logs and tables call the set.
         images: 2N images, those of pair i at 2i and 2i + 1, as encoded bytes or as paths.
         issame: (N,) bool, whether both images of a pair show one person.
+        format: of a benchmark's list, which it was taken for.
     """
 
     name: str
     images: Sequence[bytes | Path]
     issame: NDArray[np.bool_]
+    format: str = ""
 
     def decode(self, i: int) -> NDArray[np.uint8]:
         """The pixels of image i, uint8 (H, W, 3), RGB."""
@@ -46,58 +49,36 @@ class PairSet:
         return first, inverse
 
 
-def read_pairs(path: str | Path, *, root: str | Path | None = None) -> PairSet:
+def read_pairs(
+    path: str | Path, *, root: str | Path | None = None, outside: bool = False
+) -> PairSet:
     """Read a pair set: a `.bin` file as InsightFace has them, any other file as a pair list.
 
-    Its name is the file's, without the suffix. For `root` and errors, see `read_pair_list`.
+    Its name is the file's, without the suffix. For the arguments and errors, see `read_pair_list`.
     """
     path = Path(path)
     if path.suffix == ".bin":
         images, issame = read_pair_bin(path)
         return PairSet(printable(path.stem), images, issame)
-    return read_pair_list(path, root=root)
+    return read_pair_list(path, root=root, outside=outside)
 
 
-def read_pair_list(path: str | Path, *, root: str | Path | None = None) -> PairSet:
-    """Read a text file with one pair a line: `path path same`, where same is 1 or 0.
+def read_pair_list(
+    path: str | Path, *, root: str | Path | None = None, outside: bool = False
+) -> PairSet:
+    """Read a list of pairs, of this project's kind or a benchmark's: see `data/pair_lists.py`.
 
-    Fields are separated by tabs, or by spaces where the line has no tab, so that paths with spaces
-    need tabs. Blank lines are skipped. Paths are relative to `root`: by default the folder `val`
-    beside the list where there is one, else the list's own folder.
+    Args:
+        path: a text file, or of CFP's pairs the folder `Protocol/Split/FP` or `FF`.
+        root: folder that paths are relative to; by default the folder `val` beside the list where
+            there is one, else the list's own, or one that a benchmark's images usually lie in.
+        outside: also read images to which a path or a link leads out of `root`.
 
     Raises:
-        ValueError: a malformed line or an image that does not exist, with the line's number; or
-            a list without pairs.
+        ValueError: a malformed line, an image that does not exist or lies out of `root`, with the
+            line's number; or a list without pairs.
         FileNotFoundError: there is no such list.
     """
     path = Path(path)
-    text = path.read_bytes()
-    if root is None:
-        root = path.parent / "val" if (path.parent / "val").is_dir() else path.parent
-    root = Path(root)
-    found: dict[str, Path] = {}
-    images: list[Path] = []
-    issame: list[bool] = []
-    for number, encoded_line in enumerate(text.splitlines(), start=1):
-        try:
-            line = encoded_line.decode().strip()
-        except UnicodeDecodeError:
-            raise ValueError(f"{path}, line {number}: not UTF-8 text") from None
-        if not line:
-            continue
-        fields = [field.strip() for field in line.split("\t" if "\t" in line else None)]
-        if len(fields) != 3 or fields[2] not in ("0", "1"):
-            raise ValueError(
-                f"{path}, line {number}: {line[:200]!r}; two paths and 0 or 1 are wanted, "
-                "separated by tabs where a path has spaces"
-            )
-        for name in fields[:2]:
-            if name not in found:
-                if not (root / name).is_file():
-                    raise ValueError(f"{path}, line {number}: there is no image {root / name}")
-                found[name] = root / name
-            images.append(found[name])
-        issame.append(fields[2] == "1")
-    if not issame:
-        raise ValueError(f"{path} has no pairs")
-    return PairSet(printable(path.stem), images, np.array(issame))
+    pairs = read_list(path, root, outside)
+    return PairSet(printable(path.stem), pairs.images, np.array(pairs.issame), pairs.format)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.alignment import align_face
+from ..data.image_root import ImageRoot
 from ..data.images import decode_image
 from ..reading import reading
 from .checks import Bools, Floats, Ids, Pixels
@@ -75,8 +76,10 @@ class IjbSubjects:
     """(T,) who each template shows."""
 
 
-def read_ijb_images(root: str | os.PathLike[str]) -> IjbImages:
+def read_ijb_images(root: str | os.PathLike[str], outside: bool = False) -> IjbImages:
     """Images, landmarks, detector scores, templates and medias of the set under `root`.
+
+    `outside` also reads images to which a name or a link leads out of `loose_crop`.
 
     Raises:
         FileNotFoundError: `root` has no `meta` folder of IJB-B or IJB-C.
@@ -99,9 +102,11 @@ def read_ijb_images(root: str | os.PathLike[str]) -> IjbImages:
             f"line {i + 1} is {members['name'][i]} in {members_path} and {faces['name'][i]} in "
             f"{faces_path}: both list the same images"
         )
-    images = meta.parent / "loose_crop"
+    images = ImageRoot(meta.parent / "loose_crop", outside)
+    with reading(faces_path):
+        paths = [images.path(name) for name in faces["name"]]
     return IjbImages(
-        paths=[images / name for name in faces["name"]],
+        paths=paths,
         landmarks=faces["landmarks"].copy(),
         detector_scores=faces["score"].copy(),
         templates=members["template"].copy(),

@@ -101,7 +101,7 @@ def test_list_and_bin_agree(face_set):
         ("A/1.jpg A/2.jpg 1\nA/1.jpg A/2.jpg", r"val_pairs\.txt, line 2: 'A/1.jpg A/2.jpg'"),
         ("A/1.jpg A/2.jpg yes", "line 1: .*two paths and 0 or 1"),
         ("A/1.jpg A/2.jpg 1 1", "line 1: "),
-        ("A/1.jpg Mary Ann/my face.jpg 0", "line 1: .*tabs where a path has spaces"),
+        ("A/1.jpg Mary Bob/my face.jpg 0", "line 1: .*tabs where a path has spaces"),
         ("A/1.jpg A/2.jpg 1\n\nA/1.jpg C/9.jpg 0", r"line 3: there is no image .*C/9\.jpg"),
         ("A/1.jpg A 1", "line 1: there is no image .*/A$"),
         ("A/1.jpg A/\0.jpg 1", "line 1: there is no image"),

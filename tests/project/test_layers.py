@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 #: imports, and those for type checkers alone, count as well.
 FLOORS = (
     ("atomic", "checks", "compat", "findings", "interruption", "progress", "reading", "terminal"),
+    ("unpickling",),
     ("margins", "options", "torch_files"),
     ("data", "recipe"),
     ("definition", "evaluation", "margin_schedule", "synthetic"),
