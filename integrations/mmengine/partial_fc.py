@@ -1,8 +1,8 @@
 """The hook that looks after a sharded head while it trains."""
 
 import functools
-import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mmengine.dist import get_world_size
@@ -16,7 +16,7 @@ from sf2_plugin import PartialFCSphereFace2
 
 from .clipping import clip_grad_norm_over_ranks
 from .optimizer_places import optimizers, places
-from .shards import shards_folder
+from .shards import claim_folder, remove_shards
 
 
 def sharded_head(model: nn.Module) -> PartialFCSphereFace2 | None:
@@ -58,6 +58,8 @@ class PartialFCHook(Hook):
                 wrapper.loss_scaler.load_state_dict(scaler.state_dict())
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
+                if "://" not in str(hook.out_dir):
+                    claim_folder(Path(hook.out_dir))
                 hook.file_backend.remove = _with_shards(hook.file_backend.remove)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
@@ -71,6 +73,6 @@ class PartialFCHook(Hook):
 def _with_shards(remove: Callable[[str], None]) -> Callable[[str], None]:
     def remove_both(checkpoint: str) -> None:
         remove(checkpoint)
-        shutil.rmtree(shards_folder(checkpoint), ignore_errors=True)
+        remove_shards(checkpoint)
 
     return remove_both

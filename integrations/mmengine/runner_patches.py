@@ -17,12 +17,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sf2_plugin import PartialFCSphereFace2
-from sf2_plugin.shards import WORLD_SIZE, Shards, copy_centers
+from sf2_plugin.distributed import on_all_ranks
+from sf2_plugin.shards import MARK, WORLD_SIZE, copy_centers
 
 from .optimizer_places import optimizers, places
 from .partial_fc import PartialFCHook, sharded_head
 from .patching import patch_methods
-from .shards import optimizer_state, save_shard, shard_of, shards_beside, shards_folder
+from .shards import STEP, optimizer_state, save_together, shard_of, shards_of
 
 
 def _wrap_model(original: Any, runner: Runner, wrapper: dict | None, model: nn.Module) -> nn.Module:
@@ -60,16 +61,21 @@ def _save_checkpoint(
     **kwargs: Any,
 ) -> None:
     head = sharded_head(runner.model)
-    if head is not None:
-        if "://" in str(out_dir):
-            raise ValueError(f"shards are saved to a folder that all ranks see, got {out_dir}")
-        # Before the checkpoint, so that a checkpoint that is there has its shards.
-        meta = kwargs.get("meta") or {}
-        shard = shard_of(runner, head, save_optimizer)
-        shard.update(epoch=meta.get("epoch"), global_step=meta.get("iter"))
-        shard[WORLD_SIZE] = head.world_size
-        save_shard(shard, shards_folder(Path(out_dir, filename)), head.rank)
-    original(runner, out_dir, filename, file_client_args, save_optimizer, *args, **kwargs)
+    if head is None:
+        return original(
+            runner, out_dir, filename, file_client_args, save_optimizer, *args, **kwargs
+        )
+    if "://" in str(out_dir):
+        raise ValueError(f"shards are saved to a folder that all ranks see, got {out_dir}")
+    meta = kwargs.pop("meta", None) or {}
+    shard = shard_of(runner, head, save_optimizer)
+    shard |= {"epoch": meta.get("epoch"), STEP: meta.get("iter"), WORLD_SIZE: head.world_size}
+
+    def save(path: Path, mark: str) -> None:
+        place = (str(path.parent), path.name, file_client_args, save_optimizer)
+        original(runner, *place, *args, meta=meta | {MARK: mark}, **kwargs)
+
+    save_together(shard, Path(out_dir, filename), head.rank, save)
 
 
 def _load_checkpoint(
@@ -79,7 +85,10 @@ def _load_checkpoint(
     head = sharded_head(runner.model)
     if head is None:
         return checkpoint
-    shards = _to_resume.get() or shards_beside(filename, head)
+    with on_all_ranks(f"load the shards of {filename}"):
+        shards = shards_of(filename, checkpoint, head)
+        if isinstance(shards, str) and _resuming.get():
+            raise ValueError(f"{filename} cannot be resumed: {shards}")
     if isinstance(shards, str):
         if not _brings_centers(checkpoint, runner.model, head):
             runner.logger.warning(f"No shards are loaded with {filename}: {shards}")
@@ -95,22 +104,16 @@ def _load_checkpoint(
     return checkpoint
 
 
-#: The shards that Runner.resume has read, for the Runner.load_checkpoint that it calls.
-_to_resume: ContextVar[Shards | None] = ContextVar("_to_resume", default=None)
+#: Whether it is Runner.resume that calls Runner.load_checkpoint.
+_resuming: ContextVar[bool] = ContextVar("_resuming", default=False)
 
 
-def _resume(original: Any, runner: Runner, filename: str, *args: Any, **kwargs: Any) -> None:
-    head = sharded_head(runner.model)
-    if head is None:
-        return original(runner, filename, *args, **kwargs)
-    shards = shards_beside(filename, head)
-    if isinstance(shards, str):
-        raise ValueError(f"{filename} cannot be resumed: {shards}")
-    token = _to_resume.set(shards)
+def _resume(original: Any, runner: Runner, *args: Any, **kwargs: Any) -> None:
+    token = _resuming.set(True)
     try:
-        original(runner, filename, *args, **kwargs)
+        original(runner, *args, **kwargs)
     finally:
-        _to_resume.reset(token)
+        _resuming.reset(token)
 
 
 def _leave_out(head: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:

@@ -1,6 +1,7 @@
 """A sharded head under MMEngine's Runner, started by torchrun, against the head of one process."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,12 +26,12 @@ from sf2_plugin.integrations.mmengine import FaceVerificationHook, PartialFCHook
 from sf2_plugin.integrations.mmengine.clipping import clip_grad_norm_over_ranks
 from sf2_plugin.integrations.mmengine.embedding import embed_faces
 from sf2_plugin.integrations.mmengine.runner_patches import _load_checkpoint
-from sf2_plugin.integrations.mmengine.shards import save_shard
+from sf2_plugin.integrations.mmengine.shards import claim_folder, save_together, shards_of
 from torch import distributed, nn
 
 from sf2_plugin import PartialFCSphereFace2
 from sf2_plugin.data import encode_jpeg, write_pair_bin
-from sf2_plugin.shards import HEAD, file_name, read_shards
+from sf2_plugin.shards import HEAD, MARK, read_shards, waiting
 
 from ..parity import relative_error
 
@@ -338,25 +339,112 @@ def test_a_warning_says_that_no_centers_are_loaded(tmp_path, key):
     assert len(warnings) == ("head" not in key)
 
 
-def test_shards_are_replaced_without_a_moment_in_which_there_are_none(tmp_path, monkeypatch):
-    folder = tmp_path / "epoch_3.shards"
-    save_shard({"step": 1}, folder, 0)
-    replace = os.replace
+class Killed(BaseException):
+    pass
 
-    def killed(source, target):
-        if Path(target) == folder:
-            raise KeyboardInterrupt
-        replace(source, target)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", killed)
-        with pytest.raises(KeyboardInterrupt):
-            save_shard({"step": 2}, folder, 0)
-    files = {torch.load(path)["step"] for path in tmp_path.rglob("*.pt")}
-    assert files == {1, 2}
-    save_shard({"step": 3}, folder, 0)
-    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
-    assert torch.load(folder / file_name(0))["step"] == 3
+def save_set(path, step, replace=os.replace):
+    """A checkpoint and its shard, of an iteration; `replace` may kill it."""
+    head = PartialFCSphereFace2(11, SIZE)
+    torch.nn.init.constant_(head.bias, step)
+
+    def save(path, mark):
+        torch.save({"meta": {MARK: mark, "iter": step}}, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sf2_plugin.integrations.mmengine.shards.os.replace", replace)
+        save_together({HEAD: head.state_dict(), "global_step": step}, path, 0, save)
+
+
+def step_of_set(path):
+    """The iteration of a checkpoint, whose shards must be of it too."""
+    checkpoint = torch.load(path)
+    shards = shards_of(str(path), checkpoint, PartialFCSphereFace2(11, SIZE))
+    assert shards.checkpoints[0][HEAD]["bias"].item() == checkpoint["meta"]["iter"]
+    return checkpoint["meta"]["iter"]
+
+
+def test_a_kill_always_leaves_a_whole_set(tmp_path):
+    """Killed at each change of a name, before and after it, over a checkpoint of the same name."""
+    for kill_at in range(1, 9):
+        folder = tmp_path / str(kill_at)
+        folder.mkdir()
+        path = folder / "latest.pth"
+        save_set(path, 1)
+        changes = []
+
+        def replace(source, target, kill_at=kill_at, changes=changes):
+            changes.append(target)
+            if kill_at == 2 * len(changes) - 1:
+                raise Killed
+            os.rename(source, target)
+            if kill_at == 2 * len(changes):
+                raise Killed
+
+        with pytest.raises(Killed):
+            save_set(path, 2, replace)
+        # The shard's file, the checkpoint, the folder of old shards, that of the new ones.
+        assert step_of_set(path) == (1 if kill_at < 4 else 2)
+        claim_folder(folder)
+        assert step_of_set(path) == (1 if kill_at < 4 else 2)
+        left = {each.name for each in folder.iterdir()} - {".shards.lock"}
+        assert left == {"latest.pth", "latest.shards"}
+        save_set(path, 3)
+        assert step_of_set(path) == 3
+        assert not list(folder.glob(".latest*"))
+
+
+def test_shards_of_another_save_are_refused(tmp_path):
+    for step, name in enumerate(("a.pth", "b.pth")):
+        save_set(tmp_path / name, step)
+    shutil.rmtree(tmp_path / "a.shards")
+    shutil.copytree(tmp_path / "b.shards", tmp_path / "a.shards")
+    with pytest.raises(ValueError, match=r"not saved together: .*a\.pth bears .*a\.shards bears"):
+        step_of_set(tmp_path / "a.pth")
+    unmarked = {"meta": {"iter": 0}}
+    with pytest.raises(ValueError, match=r"a\.pth bears no mark"):
+        shards_of(str(tmp_path / "a.pth"), unmarked, PartialFCSphereFace2(11, SIZE))
+
+
+def test_old_sets_without_marks_go_by_their_iteration(tmp_path):
+    save_set(tmp_path / "a.pth", 5)
+    (shard,) = (tmp_path / "a.shards").iterdir()
+    content = torch.load(shard)
+    del content[MARK]
+    torch.save(content, shard)
+    head = PartialFCSphereFace2(11, SIZE)
+    shards = shards_of(str(tmp_path / "a.pth"), {"meta": {"iter": 5}}, head)
+    assert shards.checkpoints[0]["global_step"] == 5
+    with pytest.raises(ValueError, match=r"of iteration 4 and .* of 5: they were not saved"):
+        shards_of(str(tmp_path / "a.pth"), {"meta": {"iter": 4}}, head)
+
+
+def test_a_second_job_in_a_folder_is_told_and_cleans_nothing(tmp_path):
+    """The second is another process, started while this one holds the folder."""
+    claim_folder(tmp_path)
+    work = waiting(tmp_path / "epoch_1.shards", "0123456789abcdef")
+    work.mkdir()
+    code = (
+        "import sys, pathlib, sf2_plugin.integrations.mmengine.shards as shards\n"
+        "shards.claim_folder(pathlib.Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    second = subprocess.run(command, capture_output=True, text=True)
+    assert second.returncode == 1
+    assert f"is in use by another job, process {os.getpid()}" in second.stderr
+    assert work.is_dir()
+
+
+def test_what_cannot_be_written_leaves_the_last_set(tmp_path):
+    save_set(tmp_path / "latest.pth", 1)
+
+    def full(source, target):
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        save_set(tmp_path / "latest.pth", 2, full)
+    assert step_of_set(tmp_path / "latest.pth") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"latest.pth", "latest.shards"}
 
 
 def test_a_plain_head_has_no_hook(plain, folder):
