@@ -17,6 +17,7 @@ from sf2_plugin import PartialFCSphereFace2, SphereFace2  # noqa: E402
 
 from .checkpoints import allow_mmengine_checkpoints  # noqa: E402
 from .datasets import FacePairDataset  # noqa: E402
+from .logs import log_to_mmengine  # noqa: E402
 from .margin_schedule import MarginScheduleHook  # noqa: E402
 from .metrics import FaceVerification  # noqa: E402
 from .partial_fc import PartialFCHook  # noqa: E402
@@ -27,6 +28,7 @@ from .verification_hook import FaceVerificationHook  # noqa: E402
 MODELS.register_module(module=SphereFace2, force=True)
 MODELS.register_module(module=PartialFCSphereFace2, force=True)
 allow_mmengine_checkpoints()
+log_to_mmengine()
 patch_runner()
 patch_rules()
 

@@ -91,7 +91,9 @@ def _load_checkpoint(
             raise ValueError(f"{filename} cannot be resumed: {shards}")
     if isinstance(shards, str):
         if not _brings_centers(checkpoint, runner.model, head):
-            runner.logger.warning(f"No shards are loaded with {filename}: {shards}")
+            runner.logger.warning(
+                f"Class centers and bias start afresh, none are loaded with {filename}: {shards}"
+            )
         return checkpoint
     copy_centers(head, shards)
     if "optimizer" in checkpoint and isinstance(runner.optim_wrapper, OptimWrapper):
@@ -125,7 +127,13 @@ def _leave_out(head: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> N
 
 
 def _fill_in(head: PartialFCSphereFace2, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """A checkpoint brings none of the centers, or, from a head that is not sharded, all of them."""
+    """A checkpoint brings none of the centers, or, from a head that is not sharded, all of them.
+
+    Its bias goes by the number of the centers: where they are read from shards it comes with them,
+    and where there are none the head keeps its own.
+    """
+    if prefix + "weight" not in state and not _resuming.get():
+        state[prefix + "bias"] = head.bias.detach()
     weight = state.setdefault(prefix + "weight", head.weight.detach())
     if len(weight) == head.num_classes:
         state[prefix + "weight"] = weight[head.classes.start : head.classes.stop]

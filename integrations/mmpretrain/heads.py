@@ -29,10 +29,11 @@ class SphereFace2ClsHead(ClsHead):
     optimizer and ``paramwise_cfg`` see the shard as ``head.loss_module``; DDP does not. Each rank
     saves its shard and momentum beside every checkpoint, ``epoch_3.shards/`` beside
     ``epoch_3.pth``, in a folder that all ranks must see and no other job saves in; ``resume`` reads
-    back what was saved together on any number of ranks, and ``sf2 shards`` shows it. ``clip_grad=dict(max_norm=...)`` clips by the gradient
-    of the whole model, all shards included. Nothing needs configuring for this: a hook registers
-    itself. No rank holds all classes, so `predict` and `forward` give embeddings and no class
-    scores, and `cal_acc` is refused; verify with `FaceVerification` or `FaceVerificationHook`.
+    back what was saved together on any number of ranks, and ``sf2 shards`` shows it.
+    ``clip_grad=dict(max_norm=...)`` clips by the gradient of the whole model, all shards included.
+    Nothing needs configuring for this: a hook registers itself. No rank holds all classes, so
+    `predict` and `forward` give embeddings and no class scores, and `cal_acc` is refused; verify
+    with `FaceVerification` or `FaceVerificationHook`.
     Start ranks from one seed, which is MMEngine's default: under
     ``randomness=dict(diff_rank_seed=True)`` the first centers depend on the number of ranks.
 

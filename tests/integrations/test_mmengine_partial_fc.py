@@ -1,5 +1,6 @@
 """A sharded head under MMEngine's Runner, started by torchrun, against the head of one process."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -337,6 +338,25 @@ def test_a_warning_says_that_no_centers_are_loaded(tmp_path, key):
     path = str(tmp_path / "epoch_3.pth")
     assert _load_checkpoint(lambda *_: checkpoint, runner, path) is checkpoint
     assert len(warnings) == ("head" not in key)
+
+
+def test_another_number_of_classes_starts_from_its_own_bias(plain, ranks, folder):
+    """From shards and from a plain head's checkpoint; the backbone is taken in any case."""
+    for name in ("sharded_norm",):
+        torch.manual_seed(1)
+        runner = SimpleNamespace(model=build_model(partial_fc=True), logger=logging.getLogger("x"))
+        head = runner.model.head = MODELS.build(
+            dict(type="SphereFace2ClsHead", num_classes=50, in_channels=SIZE, partial_fc=True)
+        ).double()
+        own = [parameter.clone() for parameter in head.parameters()]
+        runner.call_hook, runner.distributed = (lambda *args, **kwargs: None), False
+        Runner.wrap_model(runner, None, runner.model)
+        Runner.load_checkpoint(runner, str(folder / name / "epoch_4.pth"))
+        for parameter, expected in zip(head.parameters(), own, strict=True):
+            assert torch.equal(parameter, expected), name
+        saved = torch.load(folder / name / "epoch_4.pth")["state_dict"]
+        for key, value in runner.model.backbone.state_dict().items():
+            assert torch.equal(value, saved[f"backbone.{key}"])
 
 
 class Killed(BaseException):
