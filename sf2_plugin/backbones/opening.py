@@ -49,7 +49,7 @@ def open_backbone(
         return OnnxBackbone(path, **onnx)
     if any(value is not None for value in onnx.values()):
         raise ValueError(f"{path} is no ONNX file, and has no {', '.join(onnx)} to be given")
-    if _holds_mmengines_own(path):
+    if holds_mmengines_own(path):
         _host("mmpretrain")  # Lets them be read.
     content = load_torch_file(path)
     if not isinstance(content, dict):
@@ -69,7 +69,7 @@ def open_backbone(
     return _host("arcface_torch")(path, content, network, arcface_torch)
 
 
-def _holds_mmengines_own(path: Path) -> bool:
+def holds_mmengines_own(path: Path) -> bool:
     """Whether a torch file holds what MMEngine puts beside weights: its log history, arrays."""
     try:
         check_archive(path)

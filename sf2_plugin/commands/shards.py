@@ -1,8 +1,11 @@
 """`sf2 shards`: checkpoints of a sharded head shown, resharded, imported."""
 
 import argparse
+import importlib
 from collections.abc import Iterator
+from pathlib import Path
 
+from ..backbones.opening import holds_mmengines_own
 from ..options import add_commands, count
 from ..progress import progress_bar
 from ..shards.checkpoints import Checkpoint, Shards, read_shards
@@ -23,7 +26,7 @@ COMMANDS = {
     ),
     "import": (
         "sf2_plugin.commands.shards:add_import_arguments",
-        "class centers from arcface_torch, OpenSphere or wespeaker, as a checkpoint of this head",
+        "class centers that other code trained, as a checkpoint of this head",
     ),
 }
 
@@ -43,13 +46,24 @@ def add_reshard_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", help="a folder of arcface_torch, or a checkpoint file of OpenSphere or wespeaker"
+        "source",
+        help="a folder of arcface_torch, or a file of OpenSphere, wespeaker, MMPretrain, "
+        "pytorch-metric-learning, face.evoLVe or of a head that keeps a kernel",
+    )
+    parser.add_argument(
+        "--classes", type=count, help="how many there must be: tells sub-centers from centers"
     )
     parser.add_argument(
         "--ranks", type=count, help="default: as many as the folder has; 1 for a file"
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="new or empty folder")
-    parser.set_defaults(run=lambda given: _write(import_shards(given.source), given))
+    parser.set_defaults(run=_import)
+
+
+def _import(given: argparse.Namespace) -> None:
+    if holds_mmengines_own(Path(given.source)):
+        importlib.import_module("sf2_plugin.integrations.mmengine")  # Lets them be read.
+    _write(import_shards(given.source, given.classes), given)
 
 
 def _write(shards: Shards, given: argparse.Namespace) -> None:

@@ -216,6 +216,25 @@ def test_arcface_torch_import_resumes_with_this_head(tmp_path):
         (lambda w: {"step": 5, "model": {"backbone": {}, "head": {"w": w}}}, None),
         (lambda w: {"projection.weight": w, "projection.bias": torch.tensor([[-1.5]])}, -1.5),
         (lambda w: {"front.conv": torch.zeros(1), "projection.weight": w}, None),
+        (lambda w: {"state_dict": {"module.projection.weight": w}}, None),
+        (lambda w: {"_orig_mod.module.head.norm_product.weight": w}, None),
+        (lambda w: {"meta": {"cfg": "num_subcenters=1"}, "head.norm_product.weight": w}, None),
+        (
+            lambda w: {
+                "ema_state_dict": {"module.head.loss_module.weight": torch.zeros(7, 4)},
+                "state_dict": {
+                    "head.loss_module.weight": w,
+                    "head.loss_module.bias": torch.tensor([-3.0]),
+                },
+            },
+            -3.0,
+        ),
+        (lambda w: {"W": w.T.contiguous()}, None),
+        (lambda w: {"state_dict": {"loss_fn.W": w.T.contiguous()}}, None),
+        (lambda w: {"kernel": w.T.contiguous()}, None),
+        (lambda w: {"module.kernel": w.T.contiguous()}, None),
+        (lambda w: {"weight": w}, None),
+        (lambda w: {"module.weight": w, "module.cos_m": torch.tensor(0.9)}, None),
     ],
 )
 def test_other_checkpoints_give_their_centers(tmp_path, content, bias):
@@ -227,6 +246,55 @@ def test_other_checkpoints_give_their_centers(tmp_path, content, bias):
     assert torch.equal(head.weight, weight)
     fresh = Recipe(margin=0.2).initial_bias(7)
     assert head.bias.item() == pytest.approx(fresh if bias is None else bias)
+
+
+@pytest.mark.parametrize("name", ["rank_{}_softmax_weight.pt", "rank:{}_softmax_weight.pt"])
+def test_the_first_partial_fc_gives_its_ranks_centers(tmp_path, name):
+    weight = torch.randn(7, 4)
+    for rank, rows in enumerate(weight.split([3, 2, 2])):
+        torch.save(rows.clone(), tmp_path / name.format(rank))
+        momentum = name.replace("weight", "weight_mom").format(rank)
+        torch.save(torch.ones_like(rows), tmp_path / momentum)
+    shards = import_shards(tmp_path)
+    assert torch.equal(shards.rows(("state_dict_softmax_fc", "weight"), range(7)), weight)
+    assert (len(shards.checkpoints), shards.describe()["optimizer"]) == (3, [])
+    (tmp_path / name.format(1)).unlink()
+    with pytest.raises(ValueError, match=r"has no softmax_weight\.pt of rank 1"):
+        import_shards(tmp_path)
+
+
+def test_what_is_imported_together_is_a_set_of_its_own(tmp_path):
+    write_shards(checkpoints(head=partial_fc_v2), tmp_path / "a")
+    marks = [import_shards(tmp_path / "a").checkpoints[0]["saved_together"] for _ in range(2)]
+    assert marks[0] != marks[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "classes", "message"),
+    [
+        ({"W": torch.zeros(4, 7, 3)}, None, "model.pt, W: sub-centers, several for each class"),
+        (
+            {
+                "meta": {"cfg": "head=dict(num_subcenters=3)"},
+                "head.norm_product.weight": torch.ones(21, 4),
+            },
+            None,
+            "sub-centers, 3 for each class, are held in \\(21, 4\\)",
+        ),
+        (
+            {"projection.weight": torch.zeros(21, 4)},
+            7,
+            "sub-centers, 3 for each of 7 classes: this head has one center a class",
+        ),
+        ({"projection.weight": torch.zeros(21, 4)}, 8, "holds 21 classes, and 8 are wanted"),
+        ({"a.W": torch.zeros(2, 3), "b.W": torch.zeros(2, 3)}, None, "several class centers"),
+        ({"kernel": torch.zeros(3)}, None, "class centers must be a matrix, got \\(3,\\)"),
+    ],
+)
+def test_sub_centers_and_what_is_no_center_are_refused(tmp_path, content, classes, message):
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=message):
+        import_shards(tmp_path / "model.pt", classes)
 
 
 def test_centers_of_another_shape_are_refused(tmp_path):
@@ -490,7 +558,10 @@ def test_the_commands(tmp_path, capsys):
         (["reshard", "a", "--ranks", "0", "--out", "b"], "must be a whole number of at least 1"),
         (["import", "model.pt", "--out", "b"], "model.pt holds no class centers"),
         (["import", "tensor.pt", "--out", "b"], "tensor.pt holds no class centers"),
-        (["import", "vector.pt", "--out", "b"], "vector.pt has no class centers"),
+        (
+            ["import", "vector.pt", "--out", "b"],
+            "vector.pt, head.w: class centers must be a matrix, got (2,)",
+        ),
         (["import", "biases.pt", "--out", "b"], "biases.pt has class centers with a bias that is"),
     ],
 )
