@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .reading import reading
+from .reading import UnreadableFile, reading
 from .unpickling import RESTRICTED
 
 _MOST_NESTED = 100
@@ -43,8 +43,12 @@ def load_torch_file(path: str | Path, load: Callable[..., Any] = torch.load) -> 
             content = load(os.fspath(path), map_location="cpu", mmap=archive, **RESTRICTED)
         except pickle.UnpicklingError as error:  # torch's own words advise to run the code.
             refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-            reason = f"it holds {refused[1]}, which is refused" if refused else "another pickle"
-            raise ValueError(reason) from error
+            if refused:  # First what is in the way: a module that was saved whole, mostly.
+                raise UnreadableFile(
+                    f"{path}: it holds {refused[1]}, which is refused: state_dict() gives tensors "
+                    "alone"
+                ) from error
+            raise ValueError("another pickle") from error
         except RuntimeError as error:  # Of several lines, with a trace of C++.
             raise ValueError(str(error).partition("\n")[0]) from error
         _Weighing().weigh(content, depth=0)

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from sf2_plugin.backbones import resized
 from sf2_plugin.evaluation import Calibration
 from sf2_plugin.evaluation.checks import Pixels
+from sf2_plugin.weights import find_weights, named_tensors
 
 
 class ArcfaceTorchBackbone:
     """`model.pt` of arcface_torch, in the host's own network and with its own arithmetic.
+
+    Other trainers' checkpoints of such a network serve as well: see `sf2_plugin.weights`.
 
     The host's folder is code that the caller chose to run.
     """
@@ -24,14 +27,11 @@ class ArcfaceTorchBackbone:
     calibration: Calibration | None = None
     inputs: dict[str, str] = {}  # noqa: RUF012
 
-    def __init__(
-        self, path: Path, content: dict[str, Any], network: str, arcface_torch: str | Path
-    ) -> None:
-        weights = content.get("state_dict_backbone", content)
+    def __init__(self, path: Path, content: Any, network: str, arcface_torch: str | Path) -> None:
         widths = [
             len(tensor)
-            for key, tensor in weights.items()
-            if key.split(".")[0] == "features" and getattr(tensor, "ndim", 0) == 1
+            for key, tensor in named_tensors(content).items()
+            if key.split(".")[-2:-1] == ["features"] and tensor.ndim == 1
         ]
         options = {"num_features": widths[-1]} if widths else {}
         get_model = _arcface_torch_backbones(arcface_torch).get_model
@@ -42,11 +42,8 @@ class ArcfaceTorchBackbone:
                 f"{arcface_torch} has no network {network!r}: r50, mbf or another of its "
                 "backbones/__init__.py is wanted"
             ) from error
-        try:
-            self.network.load_state_dict(weights)
-        except (RuntimeError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"{path} does not fit the network {network}: {reason}") from None
+        weights = find_weights(content, self.network, f"the network {network}", path)
+        self.network.load_state_dict(weights, strict=False)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network.eval().to(self.device)
         self.settings = f"arcface_torch {network}"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..reading import reading
-from ..torch_files import check_archive, load_torch_file
+from ..torch_files import check_archive
+from ..weights import load_checkpoint, named_tensors
 from .onnx import OnnxBackbone
 from .protocol import Backbone
 
@@ -29,8 +30,8 @@ def open_backbone(
     """The backbone in a file; nothing in the file is executed.
 
     Args:
-        path: `.onnx`; else a torch file: a checkpoint of MMPretrain where it holds a config, and a
-            backbone of arcface_torch where it does not.
+        path: `.onnx`; else a file of torch or safetensors: a checkpoint of MMPretrain where it
+            holds a config, and a backbone of arcface_torch, from any trainer, where it does not.
         network: for the latter, the network's name in arcface_torch (r50, mbf, ...).
         arcface_torch: for the latter, its folder, whose `backbones.get_model` builds the network.
         onnx: mean, std, channels and output of an ONNX file, as `OnnxBackbone` takes them, where
@@ -51,18 +52,18 @@ def open_backbone(
         raise ValueError(f"{path} is no ONNX file, and has no {', '.join(onnx)} to be given")
     if holds_mmengines_own(path):
         _host("mmpretrain")  # Lets them be read.
-    content = load_torch_file(path)
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}; a dict of weights is wanted")
-    meta = content.get("meta")
+    content = load_checkpoint(path)
+    meta = content.get("meta") if isinstance(content, dict) else None
     if isinstance(meta, dict) and "cfg" in meta:
         backbone = _host("mmpretrain")
         with reading(path, "a checkpoint of MMPretrain"):
             return backbone(path, content)
+    if not named_tensors(content):
+        raise ValueError(f"{path}: no weights in it, but a {type(content).__name__}")
     if network is None:
         raise ValueError(
-            f"{path} is no checkpoint of MMPretrain, which holds weights and a config; for a "
-            "backbone of arcface_torch, name its network and the folder of arcface_torch"
+            f"{path}: which network? It has no config, as MMPretrain's checkpoints have; for a "
+            "backbone of arcface_torch, give --network and --arcface-torch"
         )
     if arcface_torch is None:
         raise ValueError(f"network {network} needs the folder of arcface_torch to build it")

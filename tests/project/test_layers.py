@@ -12,16 +12,17 @@ ROOT = Path(__file__).parents[2]
 #: From the ground up; a room imports from the floors below its own, and from nothing else. Deferred
 #: imports, and those for type checkers alone, count as well.
 FLOORS = (
-    ("atomic", "checks", "compat", "findings", "interruption", "progress", "reading", "terminal"),
+    ("atomic", "checks", "compat", "findings", "interruption", "patching", "progress"),
+    ("reading", "terminal"),
     ("unpickling",),
     ("margins", "options", "torch_files"),
-    ("data", "recipe"),
+    ("data", "recipe", "weights"),
     ("definition", "evaluation", "margin_schedule", "synthetic"),
     ("backbones", "deploy", "distributed", "engine", "report"),
     ("agreement", "export", "head"),
     ("partial_fc",),
     ("bench", "registry", "shards"),
-    ("integrations", "integrations.patching", "integrations.requirements"),
+    ("integrations", "integrations.requirements"),
     (
         "integrations.arcface_torch",
         "integrations.mmengine",

@@ -388,7 +388,7 @@ def no_optimizer(folder):
     [
         (no_optimizer, "checkpoint_gpu_1.pt holds an optimizer's state that is not torch's"),
         (cut_short, "checkpoint_gpu_1.pt: not readable as a checkpoint"),
-        (code, "checkpoint_gpu_1.pt: not readable as a checkpoint of tensors: it holds print, "),
+        (code, "checkpoint_gpu_1.pt: it holds print, which is refused"),
         (remove_first, "checkpoint_gpu_0.pt is missing"),
         (remove_last, "checkpoint_gpu_1.pt is missing: there are [0]"),
         (other_number, "checkpoint_gpu_1.pt was saved at world_size 3 and"),

@@ -127,7 +127,9 @@ class Runs:
 )
 def test_what_is_no_tensor_is_refused_and_not_called(tmp_path, capsys, part, zipped):
     torch.save({"x": part}, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match=r"x\.pt: not readable as a checkpoint"):
+    with pytest.raises(
+        ValueError, match=r"x\.pt: (not readable as a checkpoint|it holds .* refused)"
+    ):
         load_torch_file(tmp_path / "x.pt")
     assert "code ran" not in capsys.readouterr().out
 
@@ -153,7 +155,9 @@ def test_hostile_operations(content, load, tmp_path):
         with pytest.raises((pickle.UnpicklingError, TypeError, AttributeError)):
             unpickling._load(io.BytesIO(content))
     else:
-        with pytest.raises(ValueError, match=r"x\.pt: not readable as a checkpoint"):
+        with pytest.raises(
+            ValueError, match=r"x\.pt: (not readable as a checkpoint|it holds .* refused)"
+        ):
             load_torch_file(tmp_path / "x.pt", load)
 
 
