@@ -70,7 +70,8 @@ class IndexedRecords:
 
     Args:
         rec: the record file. idx: its index, a line a record: key, tab, offset. By default the
-            record file's name with the suffix `.idx`.
+            record file's name with the suffix `.idx`; where there is none, records are found by
+            going from one to the next, and counted from 0.
 
     Attributes:
         keys: (N,) int64, in the order of the index.
@@ -83,8 +84,12 @@ class IndexedRecords:
 
     def __init__(self, rec: str | Path, idx: str | Path | None = None) -> None:
         self.path = Path(rec)
-        idx = self.path.with_suffix(".idx") if idx is None else Path(idx)
-        self.keys, offsets = _read_index(idx)
+        beside = self.path.with_suffix(".idx")
+        if idx is None and not beside.is_file():
+            idx, (self.keys, offsets) = self.path, _scan(self.path)
+        else:
+            idx = beside if idx is None else Path(idx)
+            self.keys, offsets = _read_index(idx)
         order = np.argsort(self.keys, kind="stable")
         self._sorted_keys, self._offsets = self.keys[order], offsets[order]
         if (np.diff(self._sorted_keys) == 0).any():
@@ -163,21 +168,45 @@ def _read_index(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return numbers[:, 0].copy(), numbers[:, 1].copy()
 
 
+def _scan(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Keys and offsets of the records of a file without an index, in their order."""
+    offsets = []
+    with reading(path, "records"), open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        offset = 0
+        while offset < size:
+            beginning = file.read(_WORD.size)
+            magic, word = _WORD.unpack(beginning.ljust(_WORD.size, b"\0"))
+            if magic != _MAGIC:
+                raise ValueError(f"no record begins at byte {offset}")
+            length = word & _MAX_LENGTH
+            if offset + _WORD.size + length > size:
+                raise ValueError(f"it is cut short in the record at byte {offset}")
+            if word >> 29 in (_WHOLE, _FIRST):
+                offsets.append(offset)
+            offset += _WORD.size + length + -length % 4
+            file.seek(offset)
+        if not offsets:
+            raise ValueError("it has no records")
+    return np.arange(len(offsets)), np.array(offsets, np.int64)
+
+
 class FaceRecords:
-    """The labelled faces of a folder with `train.rec` and `train.idx`, by position.
+    """The labelled faces of a folder with `train.rec` and, mostly, `train.idx`, by position.
 
     `faces[i]` is (pixels uint8 (H, W, 3) RGB, label int); `faces.encoded(i)` leaves the image
     encoded. `keys` (N,) are the records that are faces, in arcface_torch's order: 1 to the
-    number that record 0 announces, or every record of the index where record 0 is a face itself.
+    number that record 0 announces, or every record where record 0 is a face itself, which has an
+    image. Of several labels of a face the first is its person's.
     """
 
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
-        self.records = IndexedRecords(folder / "train.rec", folder / "train.idx")
+        self.records = IndexedRecords(folder / "train.rec")
         self.keys = self.records.keys
         if 0 in self.records:
             first = unpack_record(self.records.read(0), f"{self.records.path}, record 0")
-            if first.flag:
+            if first.flag and not first.content:
                 end = float(first.labels[0])
                 indexed = np.count_nonzero((self.keys > 0) & (self.keys < end))
                 if not end >= 2 or indexed != end - 1:

@@ -280,8 +280,42 @@ def test_a_malformed_record(tmp_path, record, message):
         FaceRecords(tmp_path).encoded(0)
 
 
+@pytest.mark.parametrize("indexed", [True, False])
+def test_faces_with_several_labels_and_no_record_that_announces_them(tmp_path, indexed):
+    """The header of a face then says how many labels follow it, and so does an announcement's."""
+    faces = {key: pack_record(b"face %d" % key, [key % 2, 0.5, -1]) for key in range(5)}
+    write_raw(tmp_path, faces)
+    if not indexed:
+        (tmp_path / "train.idx").unlink()
+    read = FaceRecords(tmp_path)
+    assert [read.encoded(i) for i in range(5)] == [(b"face %d" % i, i % 2) for i in range(5)]
+
+
+@pytest.mark.parametrize("count", [1, 80])
+def test_without_an_index_records_are_counted(tmp_path, count):
+    contents = blobs(80)[:count]
+    write_records([(content, i) for i, content in enumerate(contents)], tmp_path)
+    indexed = FaceRecords(tmp_path)
+    (tmp_path / "train.idx").unlink()
+    counted = FaceRecords(tmp_path)
+    assert counted.keys.tolist() == indexed.keys.tolist()
+    assert [counted.encoded(i) for i in range(count)] == list(
+        zip(contents, range(count), strict=True)
+    )
+    whole = (tmp_path / "train.rec").read_bytes()
+    for broken, message in (
+        (whole + b"abc", f"no record begins at byte {len(whole)}"),
+        (whole + b"abcd" * 9, f"no record begins at byte {len(whole)}"),
+        (whole[:-8], "it is cut short in the record at byte"),
+        (b"", "it has no records"),
+    ):
+        (tmp_path / "train.rec").write_bytes(broken)
+        with pytest.raises(ValueError, match=rf"train\.rec: .*{message}"):
+            IndexedRecords(tmp_path / "train.rec")
+
+
 def test_missing_files_and_keys(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"train\.idx"):
+    with pytest.raises(FileNotFoundError, match=r"train\.rec"):
         FaceRecords(tmp_path)
     write_records([(b"x", 0)], tmp_path)
     with pytest.raises(KeyError, match="no record 7"):
