@@ -26,7 +26,7 @@ def reading(path: str | os.PathLike[str], kind: str = "") -> Iterator[None]:
 
     Raises:
         UnreadableFile: the content is not what it should be; or it is a device, without an end.
-        OSError: the system's own, with the file's name: it does not exist, may not be read ...
+        OSError: the system's own of this file: it does not exist, may not be read ...
     """
     try:
         if os.path.exists(path):
@@ -37,9 +37,9 @@ def reading(path: str | os.PathLike[str], kind: str = "") -> Iterator[None]:
     except UnreadableFile:  # Of a file that this one names.
         raise
     except (Exception, SystemExit) as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise
         name = os.fspath(path)
+        if isinstance(error, OSError) and error.filename in (path, name):
+            raise
         if isinstance(error, ValueError) and str(error).startswith(name):  # Named already.
             raise
         taken_for = f"not readable as {kind}: " if kind else ""
@@ -52,6 +52,8 @@ def _reason(error: BaseException) -> str:
             return "it asks for more memory than there is"
         case RecursionError():
             return "it is nested too deep"
+        case OSError(filename=str(other)):
+            return f"{other[:200]}: {error.strerror}"
         case UnicodeDecodeError():
             return f"byte {error.start} is not {error.encoding.upper()} text"
     words = " ".join(str(error).split())[:400]

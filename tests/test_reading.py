@@ -63,6 +63,12 @@ def test_the_system_speaks_for_itself(tmp_path):
         tmp_path.read_bytes()
 
 
+def test_what_the_system_says_of_another_file_is_said_of_the_one_that_names_it(tmp_path):
+    with pytest.raises(UnreadableFile, match=r"^list, line 3: .*a+: File name too long$"):  # noqa: SIM117
+        with reading("list, line 3"):
+            (tmp_path / ("a" * 300)).stat()
+
+
 def test_an_interruption_passes():
     with pytest.raises(KeyboardInterrupt), reading("x"):
         raise KeyboardInterrupt

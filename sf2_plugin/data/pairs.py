@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..reading import reading
 from ..terminal import printable
 from .bins import read_pair_bin
 from .images import decode_image
@@ -80,5 +81,6 @@ def read_pair_list(
         FileNotFoundError: there is no such list.
     """
     path = Path(path)
-    pairs = read_list(path, root, outside)
-    return PairSet(printable(path.stem), pairs.images, np.array(pairs.issame), pairs.format)
+    with reading(path, "a list of pairs"):
+        pairs = read_list(path, root, outside)
+        return PairSet(printable(path.stem), pairs.images, np.array(pairs.issame), pairs.format)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +148,8 @@ def svg(draw: Drawing) -> str:
     """An `<svg>` element: lines in colours of their own, all else in the page's text colour."""
     content = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with _style():
+    with _style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # The page's reader has the fonts.
         _figure(draw).savefig(content, format="svg", transparent=True, metadata=nothing)
     text = content.getvalue()
     return text[text.index("<svg") :].replace(_TEXT, "currentColor")

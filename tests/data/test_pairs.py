@@ -169,3 +169,11 @@ def test_without_pillow_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(ImportError, match=r'pip install "sf2-plugin\[data\]"'):
         decode_image(jpeg)
+
+
+def test_a_line_beyond_all_measure_is_one_error(tmp_path):
+    for line in ("a," * 200_000 + "1", "a" * 300 + " b 1", "a " * 100_000):
+        (tmp_path / "pairs.txt").write_text(line)
+        with pytest.raises(ValueError, match=r"pairs\.txt") as raised:
+            read_pairs(tmp_path / "pairs.txt")
+        assert len(str(raised.value)) < 1000
