@@ -182,12 +182,15 @@ def _scan(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
             length = word & _MAX_LENGTH
             if offset + _WORD.size + length > size:
                 raise ValueError(f"it is cut short in the record at byte {offset}")
-            if word >> 29 in (_WHOLE, _FIRST):
+            kind = word >> 29
+            if kind in (_WHOLE, _FIRST):
                 offsets.append(offset)
             offset += _WORD.size + length + -length % 4
             file.seek(offset)
         if not offsets:
             raise ValueError("it has no records")
+        if kind not in (_WHOLE, _LAST):
+            raise ValueError(f"it is cut short in the record at byte {offsets[-1]}")
     return np.arange(len(offsets)), np.array(offsets, np.int64)
 
 
