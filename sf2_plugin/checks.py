@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .compat import plain
+
 INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -33,6 +35,16 @@ def require_count(name: str, value: Any) -> int:
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
     return int(value)
+
+
+def require_none(**arguments: Any) -> None:
+    """Raises ValueError where an argument that another loss takes is given to this one."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} must be None, as faces are compared with class centers and not with each "
+                f"other, got {type(value).__name__}"
+            )
 
 
 def check_inputs(embeddings: Tensor, weight: Tensor, labels: Tensor, bias: Tensor) -> None:
@@ -80,6 +92,7 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
     Raises:
         ValueError: a label outside that range (on CUDA, a device-side assertion).
     """
+    labels = plain(labels)
     if labels.numel() == 0:
         return
     lowest, highest = labels.aminmax()
@@ -96,6 +109,7 @@ def check_finite(embeddings: Tensor) -> None:
     Raises:
         ValueError: how many rows hold one, and which is the first.
     """
+    embeddings = plain(embeddings).flatten(end_dim=-2)
     bad = (~torch.isfinite(embeddings)).any(dim=1).nonzero()
     if len(bad):
         raise ValueError(

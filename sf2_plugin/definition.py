@@ -18,6 +18,7 @@ Recognition", ICLR 2022 (arXiv 2108.01513), Eq. 5 to 8.
 import torch
 from torch import Tensor
 
+from .compat import is_transformed
 from .margins import phi_negative, phi_positive
 from .recipe import Recipe
 
@@ -67,8 +68,9 @@ def sphereface2(
     x, w = unit(embeddings.to(wide)), unit(weight.to(wide))
     if recipe.weight_norm == "in_place":
         stored = w.detach().to(weight.dtype)
-        with torch.no_grad():
-            weight.copy_(stored)
+        if not is_transformed():  # There, functions have no side effects.
+            with torch.no_grad():
+                weight.copy_(stored)
         w = _with_gradient_of(weight.to(w.dtype), stored.to(w.dtype))
     z = x @ w.T
 
@@ -76,7 +78,7 @@ def sphereface2(
     positive = labels[:, None] == classes
     negative = ~positive
     if recipe.interclass_filtering_threshold > 0:
-        negative &= z <= recipe.interclass_filtering_threshold
+        negative = negative & (z <= recipe.interclass_filtering_threshold)
 
     phi_p = phi_positive(z, recipe.margin_type, recipe.margin, recipe.t)
     phi_n = phi_negative(z, recipe.margin_type, recipe.margin, recipe.t)

@@ -1,15 +1,22 @@
 """SphereFace2 for one process: the functional form and the module around it."""
 
 import dataclasses
+import logging
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
-from .checks import check_finite, check_inputs, check_labels, require_count
+from .checks import check_finite, check_inputs, check_labels, require_count, require_none
+from .compat import autocast_dtype, is_compiling, is_transformed
 from .definition import sphereface2, unit
 from .engine import BACKENDS, SGDStep, check_backend, loss_with_gradients
 from .margins import g
 from .recipe import Recipe
+from .wrappers import check_fused_ranks, check_wrappers
+
+logger = logging.getLogger("sf2_plugin")
 
 
 def sphereface2_loss(
@@ -40,6 +47,9 @@ def sphereface2_loss(
         negative_weight: factor on the negatives' loss, for heads that sample them.
         sgd: a step of SGD to make on the class centers; see `SphereFace2.fuse_sgd`.
 
+    Under the transforms of torch.func (grad, vmap, jvp ...) and with forward-mode derivatives, the
+    reference computes it; class centers then count as unit vectors and are not stored.
+
     Under autocast, the matrix products take autocast's dtype; the loss and its sums stay float32.
     An empty batch has loss 0.
 
@@ -50,30 +60,38 @@ def sphereface2_loss(
     check_backend(backend)
     check_inputs(embeddings, weight, labels, bias)
     labels = labels.long()
+    if is_transformed() or _has_tangent(embeddings, weight, bias):
+        backend = "reference"  # Plain autograd, which can be transformed.
     if backend != "auto" and BACKENDS[backend].pointwise is None:
         check_labels(labels, len(weight))
         if sgd:
-            raise ValueError(f"backend must be one of the sweep to fuse SGD, got {backend!r}")
+            raise ValueError(
+                "backend must be one of the sweep to fuse SGD, got 'reference', which torch.func "
+                "and forward-mode derivatives take too"
+            )
         with torch.autocast(weight.device.type, enabled=False):
             return sphereface2(
                 embeddings, weight, labels, bias, recipe, negative_weight=negative_weight
             )
-    device = weight.device.type
-    product_dtype = embeddings.dtype
-    if torch.is_autocast_enabled(device):
-        product_dtype = torch.get_autocast_dtype(device)
     return loss_with_gradients(
         embeddings,
         weight,
         labels,
         bias,
         recipe,
-        product_dtype=product_dtype,
+        product_dtype=autocast_dtype(weight.device.type) or embeddings.dtype,
         negative_weight=negative_weight,
         chunk_size=chunk_size,
         backend=backend,
         sgd=sgd,
     )
+
+
+def _has_tangent(*tensors: Tensor) -> bool:
+    """Whether forward-mode derivatives are asked for."""
+    if is_compiling() or forward_ad._current_level < 0:
+        return False
+    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
 
 
 class SphereFace2(nn.Module):
@@ -155,10 +173,18 @@ class SphereFace2(nn.Module):
         self.backend = backend
         self.chunk_size = None if chunk_size is None else require_count("chunk_size", chunk_size)
         self.check_finite = check_finite
+        self._stored_before_steps = False
+        self._ahead_of_optimizer: bool | None = None  # Where no one would say that it caught up.
         self._fused_optimizer: torch.optim.SGD | None = None
         self.weight = nn.Parameter(torch.empty(len(self._classes_held()), embedding_size))
         self.bias = nn.Parameter(torch.empty(1), requires_grad=learn_bias)
         self.reset_parameters()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # What optimizers were told, they were told of the head this is a copy of.
+        self._stored_before_steps = False
+        self._ahead_of_optimizer = None
 
     def _classes_held(self) -> range:
         """The classes whose centers this process holds."""
@@ -171,8 +197,43 @@ class SphereFace2(nn.Module):
             self.weight.div_(torch.linalg.vector_norm(self.weight, dim=1, keepdim=True))
             self.bias.fill_(self.recipe.initial_bias(self.num_classes))
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """The batch's loss, a scalar; see `sphereface2_loss` for arguments and errors."""
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Takes the bias with the centers it belongs to, or neither: it goes by their number."""
+        weight, bias = f"{prefix}weight", f"{prefix}bias"
+        centers = state.get(weight)
+        fits = centers is not None and centers.shape == self.weight.shape
+        if bias in state and not fits:
+            found = "no class centers" if centers is None else f"centers {tuple(centers.shape)}"
+            logger.warning(
+                "SphereFace2: neither class centers nor bias are taken from the state that is "
+                "loaded: it has %s where %s holds %s",
+                found,
+                prefix.rstrip(".") or "the head",
+                tuple(self.weight.shape),
+            )
+            if not self.bias.is_meta:
+                state = {**state, bias: self.bias.detach()}
+        super()._load_from_state_dict(state, prefix, *rest)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: None = None,
+        ref_emb: None = None,
+        ref_labels: None = None,
+    ) -> Tensor:
+        """The batch's loss, a scalar; see `sphereface2_loss` for arguments and errors.
+
+        The last three are what pytorch-metric-learning's loops pass on to every loss; a loss
+        against class centers takes no mined pairs, and they must be None.
+
+        Raises:
+            RuntimeError: a wrapper (FSDP, DDP, DataParallel) in which this head would train
+                something else; it says which, and the way out.
+        """
+        require_none(indices_tuple=indices_tuple, ref_emb=ref_emb, ref_labels=ref_labels)
+        check_wrappers(self)
         if self.check_finite:
             check_finite(embeddings)
         return sphereface2_loss(
@@ -183,7 +244,7 @@ class SphereFace2(nn.Module):
             self.recipe,
             backend=self.backend,
             chunk_size=self.chunk_size,
-            sgd=self._sgd_step(),
+            sgd=self._take_sgd_step(),
         )
 
     def fuse_sgd(self, optimizer: torch.optim.SGD) -> None:
@@ -197,8 +258,14 @@ class SphereFace2(nn.Module):
 
         For loops that call forward, backward on the loss itself (or on a loss scaler's multiple of
         it) and the optimizer once each: a factor on the loss, clipping of gradients and gradients
-        accumulated over batches do not reach the class centers. With gradients switched off, class
-        centers that are frozen, or in evaluation mode, forward makes no step.
+        accumulated over batches do not reach the class centers. The step is made before a loss
+        scaler can know that it will skip this one for an overflow in the backbone: the class
+        centers then have made theirs, of a finite gradient, while all else stands still. A warning
+        tells where forward comes twice and the optimizer's step not between. With gradients
+        switched off, class centers that are frozen, or in evaluation mode, forward makes no step.
+        On several ranks `PartialFCSphereFace2` alone can make it.
+
+        Under `torch.compile` a learning rate that changes compiles anew, unless it is a tensor.
 
         Raises:
             TypeError: an optimizer other than SGD.
@@ -206,11 +273,34 @@ class SphereFace2(nn.Module):
         """
         SGDStep.of(optimizer, self.weight)
         self._fused_optimizer = optimizer
+        self._ahead_of_optimizer = False
+
+        def caught_up(*_: Any) -> None:
+            self._ahead_of_optimizer = False
+
+        optimizer.register_step_post_hook(caught_up)
+
+    def _take_sgd_step(self) -> SGDStep | None:
+        """The step that this forward pass is to make."""
+        step = self._sgd_step()
+        if step is None or self._ahead_of_optimizer is None or is_compiling():
+            return step
+        if self._ahead_of_optimizer:
+            self._ahead_of_optimizer = None  # Once is enough.
+            logger.warning(
+                "SphereFace2: fuse_sgd has moved the class centers in each of two forward passes, "
+                "and the optimizer made no step between them: what a loss scaler skips and what is "
+                "accumulated over batches moves them all the same"
+            )
+        else:
+            self._ahead_of_optimizer = True
+        return step
 
     def _sgd_step(self) -> SGDStep | None:
         wanted = self.training and self.weight.requires_grad and torch.is_grad_enabled()
         if self._fused_optimizer is None or not wanted:
             return None
+        check_fused_ranks(self)
         return SGDStep.of(self._fused_optimizer, self.weight)
 
     def cosine(self, embeddings: Tensor) -> Tensor:

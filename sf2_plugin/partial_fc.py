@@ -21,9 +21,11 @@ from .checks import (
     check_inputs,
     check_labels,
     require_count,
+    require_none,
     require_number,
     require_one_of,
 )
+from .compat import autocast_dtype
 from .distributed import (
     ProcessGroup,
     classes_of_rank,
@@ -168,19 +170,28 @@ class PartialFCSphereFace2(SphereFace2):
             state.setdefault(f"{prefix}bias", self.bias.detach())
         super()._load_from_state_dict(state, prefix, *rest)
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: None = None,
+        ref_emb: None = None,
+        ref_labels: None = None,
+    ) -> Tensor:
         """The loss of the global batch, a scalar, equal on all ranks.
 
         Args:
             embeddings: (b, D) floating point, this rank's faces; b may differ between ranks and
                 steps, and may be 0.
             labels: (b,) integers in 0..num_classes-1, or -1 for a face of no known identity.
+            indices_tuple, ref_emb, ref_labels: must be None, see `SphereFace2.forward`.
 
         Raises:
             TypeError, ValueError: what is wrong with a rank's batch, or differs between ranks; on
                 every rank at once.
             RuntimeError: torch.distributed was initialised after the head was built.
         """
+        require_none(indices_tuple=indices_tuple, ref_emb=ref_emb, ref_labels=ref_labels)
         group = self.process_group
         if rank_and_world_size(group) != (self.rank, self.world_size):
             raise RuntimeError(
@@ -248,7 +259,7 @@ class PartialFCSphereFace2(SphereFace2):
             "dtype of the bias": self.bias.dtype,
             "dtype of the embeddings": embeddings.dtype,
             "device": device,
-            "autocast": torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
+            "autocast": autocast_dtype(device) or False,
             "torch.is_grad_enabled()": torch.is_grad_enabled(),
             "fused SGD": sgd and (sgd.lr, sgd.momentum, sgd.weight_decay),
         }
@@ -279,7 +290,7 @@ class PartialFCSphereFace2(SphereFace2):
             backend=self.backend,
             chunk_size=self.chunk_size,
             negative_weight=negative_weight,
-            sgd=self._sgd_step(),
+            sgd=self._take_sgd_step(),
         )
 
     def fuse_sgd(self, optimizer: torch.optim.SGD) -> None:

@@ -1,8 +1,8 @@
 """The sweep as operators that autograd, torch.compile and the profiler know.
 
-Two of them, because the sweep may renormalise the class centers in place, and an operator that
-mutates its inputs cannot have a derivative: `sweep` computes the loss and all its gradients
-outside of autograd, and `attach` makes them the derivative of the loss.
+The sweep may renormalise the class centers in place, and an operator that mutates its inputs
+cannot have a derivative. So one computes the loss and all its gradients outside of autograd, and
+another, `attach`, makes them the derivative of the loss.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_labels
+from ..compat import custom_op, keeps_graph
 from ..definition import unit
 from ..recipe import Recipe
 from .backends import pointwise_of, resolve_backend
@@ -18,7 +19,6 @@ from .sgd import SGDStep
 from .sweep import sweep
 
 
-@torch.library.custom_op("sf2_plugin::sweep", mutates_args=("weight", "momentum_buffer"))
 def _sweep(
     x: Tensor,
     weight: Tensor,
@@ -30,7 +30,7 @@ def _sweep(
     negative_weight: float,
     chunk_size: int | None,
     backend: str,
-    sgd: Tensor | None,  # The step, packed.
+    sgd: Tensor | None,  # Numbers of a step to make.
     momentum_buffer: Tensor | None,
     embeddings_gradient: bool,
     weight_gradient: bool,
@@ -49,12 +49,11 @@ def _sweep(
             chunk_size=chunk_size,
             embeddings_gradient=embeddings_gradient,
             weight_gradient=weight_gradient,
-            sgd=None if sgd is None else SGDStep.unpack(sgd, momentum_buffer),
+            sgd=None if sgd is None else SGDStep(sgd, momentum_buffer),
         )
 
 
-@_sweep.register_fake
-def _(
+def _fake_sweep(
     x: Tensor,
     weight: Tensor,
     labels: Tensor,
@@ -70,7 +69,17 @@ def _(
     )
 
 
-@torch.library.custom_op("sf2_plugin::attach", mutates_args=())
+#: Two names for it: what mutates its inputs may not be given a view that somebody else keeps, as
+#: FSDP's class centers are.
+_sweep_only = custom_op("sf2_plugin::sweep", mutates_args=())(_sweep)
+_sweep_and_store = custom_op(
+    "sf2_plugin::sweep_and_store", mutates_args=("weight", "momentum_buffer")
+)(_sweep)
+for operator in (_sweep_only, _sweep_and_store):
+    operator.register_fake(_fake_sweep)
+
+
+@custom_op("sf2_plugin::attach", mutates_args=())
 def _attach(
     x: Tensor,
     weight: Tensor,
@@ -118,11 +127,13 @@ def _scale_gradients(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
 
 def _scaled(gradient: Tensor, upstream: Tensor, backend: str) -> Tensor:
     # The class centers' gradient is the largest tensor of a step: where nothing else can see it,
-    # it is scaled in place, and a factor of one costs little.
-    traced = type(gradient) is not Tensor
-    if traced or torch._C._autograd._get_current_graph_task_keep_graph():
-        return gradient * upstream.to(gradient.dtype)
-    return pointwise_of(resolve_backend(backend, gradient.device)).scale_(gradient, upstream)
+    # it is scaled in place, and not at all by a factor of one.
+    eager = type(gradient) is Tensor
+    if eager and upstream.device.type == "cpu" and upstream == 1:
+        return gradient
+    if eager and not keeps_graph():
+        return pointwise_of(resolve_backend(backend, gradient.device)).scale_(gradient, upstream)
+    return gradient * upstream.to(gradient.dtype)
 
 
 _attach.register_autograd(_scale_gradients, setup_context=_save_gradients)
@@ -157,7 +168,8 @@ def loss_with_gradients(
     x = unit(embeddings.to(torch.promote_types(embeddings.dtype, weight.dtype)))
     wanted = torch.is_grad_enabled()
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-        loss, *gradients = _sweep(
+        stores = recipe.weight_norm == "in_place" or sgd is not None
+        loss, *gradients = (_sweep_and_store if stores else _sweep_only)(
             x.detach(),
             weight.detach(),
             labels,
@@ -167,7 +179,7 @@ def loss_with_gradients(
             negative_weight,
             chunk_size,
             backend,
-            sgd.pack() if sgd else None,
+            sgd.numbers if sgd else None,
             sgd.momentum_buffer if sgd else None,
             wanted and x.requires_grad,
             wanted and weight.requires_grad and sgd is None,

@@ -97,5 +97,5 @@ class Pointwise(ABC):
 
     @staticmethod
     def scale_(tensor: Tensor, factor: Tensor) -> Tensor:
-        """tensor *= factor, a scalar on the same device; one of one should cost little."""
+        """tensor *= factor, a scalar on the same device."""
         return tensor.mul_(factor)

@@ -131,11 +131,6 @@ class TorchPointwise(Pointwise):
     def totals(self) -> tuple[Tensor, Tensor]:
         return self.loss, self.logit_slope
 
-    @staticmethod
-    def scale_(tensor: Tensor, factor: Tensor) -> Tensor:
-        # On a CPU it costs nothing to look.
-        return tensor if factor.device.type == "cpu" and factor == 1 else tensor.mul_(factor)
-
     def _add_positives(self, z: Tensor) -> None:
         """Start the sums from the cosines `z` (P,) between faces and their own class centers."""
         recipe = self.recipe

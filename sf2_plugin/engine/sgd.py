@@ -1,6 +1,7 @@
 """A step of SGD on the class centers, made by the sweep chunk by chunk."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,12 +12,12 @@ class SGDStep:
     """What `torch.optim.SGD` would do with the class centers' gradient.
 
     Attributes:
+        numbers: learning rate, momentum and weight decay, (3,) float64 on the CPU: data, of which
+            nothing is compiled in.
         momentum_buffer: (C, D), updated; None where there is no momentum.
     """
 
-    lr: float
-    momentum: float
-    weight_decay: float
+    numbers: Tensor
     momentum_buffer: Tensor | None
 
     @classmethod
@@ -45,16 +46,25 @@ class SGDStep:
             if state.get("momentum_buffer") is None:
                 state["momentum_buffer"] = torch.zeros_like(weight)
             buffer = state["momentum_buffer"] = state["momentum_buffer"].contiguous()
-        return cls(float(group["lr"]), group["momentum"], group["weight_decay"], buffer)
+        # Each may be a tensor, as the learning rate is where a compiled step should see it change.
+        numbers = [
+            torch.as_tensor(group[name], dtype=torch.float64, device="cpu").reshape(())
+            for name in ("lr", "momentum", "weight_decay")
+        ]
+        return cls(torch.stack(numbers), buffer)
 
-    def pack(self) -> Tensor:
-        """Its numbers as an operator takes them: data, of which none is compiled in."""
-        return torch.tensor(
-            [self.lr, self.momentum, self.weight_decay], dtype=torch.float64, device="cpu"
-        )
+    @cached_property
+    def _values(self) -> list[float]:
+        return self.numbers.tolist()
 
-    @classmethod
-    def unpack(cls, numbers: Tensor, momentum_buffer: Tensor | None) -> "SGDStep":
-        """The step that `pack` packed, with its momentum buffer."""
-        lr, momentum, weight_decay = numbers.tolist()
-        return cls(lr, momentum, weight_decay, momentum_buffer)
+    @property
+    def lr(self) -> float:
+        return self._values[0]
+
+    @property
+    def momentum(self) -> float:
+        return self._values[1]
+
+    @property
+    def weight_decay(self) -> float:
+        return self._values[2]

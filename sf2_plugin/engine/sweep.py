@@ -13,9 +13,9 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
-from packaging.version import Version
 from torch import Tensor
 
+from ..compat import MIXED_PRODUCTS
 from ..recipe import Recipe
 from .memory import large_empty_like
 from .pointwise import Pointwise
@@ -29,9 +29,6 @@ GPU_CHUNK_BYTES = 48 * 1024 * 1024
 SMALLEST_CHUNK = 128
 
 logger = logging.getLogger("sf2_plugin")
-
-#: From torch 2.10 on, CUDA multiplies half-precision factors and adds the result up in float32.
-MIXED_PRODUCTS = Version(torch.__version__) >= Version("2.10")
 
 #: Slopes are multiplied by up to this before they are rounded to float16, where the many small ones
 #: of a large number of classes would otherwise vanish.

@@ -178,3 +178,27 @@ def test_the_reference_makes_no_step():
     head.fuse_sgd(sgd(head))
     with pytest.raises(ValueError, match="must be one of the sweep to fuse SGD, got 'reference'"):
         head(torch.randn(2, 16), torch.arange(2))
+
+
+def test_it_says_so_once_where_the_optimizer_makes_no_step_between(caplog):
+    head = SphereFace2(50, 16)
+    optimizer = sgd(head)
+    head.fuse_sgd(optimizer)
+    train(head, optimizer)
+    copied = copy.deepcopy(head)  # Of which its optimizer does not know.
+    assert not caplog.messages
+    for x, labels in batches(4):
+        head(x, labels).backward()
+        copied(x, labels)
+    (message,) = caplog.messages
+    assert "the optimizer made no step between them" in message
+
+
+def test_the_learning_rate_may_be_a_tensor():
+    head = SphereFace2(50, 16)
+    fused = copy.deepcopy(head)
+    optimizer, fused_optimizer = sgd(head), sgd(fused, lr=torch.tensor(0.1))
+    fused.fuse_sgd(fused_optimizer)
+    train(head, optimizer)
+    train(fused, fused_optimizer)
+    torch.testing.assert_close(fused.weight, head.weight)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sf2_plugin import PRESETS, Recipe, SphereFace2, sphereface2_loss
-from sf2_plugin.engine import SGDStep
+from sf2_plugin import PRESETS, PartialFCSphereFace2, Recipe, SphereFace2, sphereface2_loss
 from sf2_plugin.margins import g
 
 from ..parity import relative_error
@@ -146,13 +145,15 @@ def test_the_operators_pass_opcheck(batch, weight_norm, sgd):
     x = torch.nn.functional.normalize(x)
     arguments = [x, head.weight.detach().clone(), labels, head.bias.detach()]
     buffer = torch.zeros_like(head.weight) if sgd else None
-    step = SGDStep(*sgd, buffer).pack() if sgd else None
+    step = torch.tensor(sgd, dtype=torch.float64) if sgd else None
     arguments += [*recipe.pack(), torch.float32, 1.0, 7, "chunked", step, buffer, True, not sgd]
-    torch.library.opcheck(torch.ops.sf2_plugin.sweep.default, tuple(arguments))
+    name = "sweep_and_store" if sgd or weight_norm == "in_place" else "sweep"
+    sweep = getattr(torch.ops.sf2_plugin, name).default
+    torch.library.opcheck(sweep, tuple(arguments))
     if sgd:
         return
 
-    loss, *gradients = torch.ops.sf2_plugin.sweep(*arguments)
+    loss, *gradients = sweep(*arguments)
     inputs = [x.clone().requires_grad_(), head.weight, head.bias, loss, *gradients, "chunked"]
     torch.library.opcheck(torch.ops.sf2_plugin.attach.default, tuple(inputs))
 
@@ -304,3 +305,125 @@ def test_the_head_takes_every_hyperparameter_but_the_initial_bias():
     taken = set(inspect.signature(SphereFace2).parameters)
     missing = {field.name for field in dataclasses.fields(Recipe)} - {"bias"} - taken
     assert not missing, f"SphereFace2 does not take {sorted(missing)}"
+
+
+WIDTHS = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("weight_norm", ["in_place", "in_graph"])
+@pytest.mark.parametrize("embeddings", WIDTHS)
+@pytest.mark.parametrize("centers", WIDTHS)
+def test_every_dtype_of_embeddings_meets_every_dtype_of_the_head(
+    batch, centers, embeddings, weight_norm, backend
+):
+    head = SphereFace2(50, 16, weight_norm=weight_norm, backend=backend).to(centers)
+    x = batch[0].to(embeddings).requires_grad_()
+    exact = SphereFace2(50, 16, weight_norm=weight_norm, backend="reference").double()
+    exact.load_state_dict(head.state_dict())
+    expected_x = x.detach().double().requires_grad_()
+    expected = exact(expected_x, batch[1])
+    expected.backward()
+    loss = head(x, batch[1])
+    loss.backward()
+    widest = torch.promote_types(torch.promote_types(embeddings, centers), torch.float32)
+    assert (loss.dtype, x.grad.dtype) == (widest, embeddings)
+    assert (head.weight.grad.dtype, head.bias.grad.dtype) == (centers, centers)
+    narrowest = max(torch.finfo(embeddings).eps, torch.finfo(centers).eps)
+    tolerance = max(8 * narrowest, 1e-9)
+    assert relative_error(loss, expected) < tolerance
+    assert relative_error(x.grad, expected_x.grad) < tolerance
+    assert relative_error(head.weight.grad, exact.weight.grad) < tolerance
+    assert relative_error(head.bias.grad, exact.bias.grad) < tolerance
+
+
+KINDS = [SphereFace2, PartialFCSphereFace2]
+
+
+class Model(torch.nn.Module):
+    def __init__(self, kind, num_classes, embedding_size=16):
+        super().__init__()
+        self.head = kind(num_classes, embedding_size)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("num_classes", "embedding_size"), [(6, 16), (5000, 16), (50, 8)])
+def test_a_bias_is_not_taken_without_its_centers(kind, num_classes, embedding_size, caplog):
+    state = Model(kind, num_classes, embedding_size).state_dict()
+    state["head.bias"].fill_(13.8)
+    model = Model(kind, 50)
+    own = model.head.bias.item()
+    with pytest.raises(RuntimeError, match=r"size mismatch for head\.weight"):
+        model.load_state_dict(state, strict=False)
+    # A host drops what does not fit, and loads the rest.
+    del state["head.weight"]
+    model.load_state_dict(state, strict=False)
+    assert model.head.bias.item() == own
+    assert "neither class centers nor bias are taken" in caplog.messages[0]
+    assert (
+        f"it has centers {(num_classes, embedding_size)} where head holds (50, 16)"
+        in (caplog.messages[0])
+    )
+    assert "it has no class centers where head holds (50, 16)" in caplog.messages[1]
+    assert state["head.bias"].item() == pytest.approx(13.8)  # The state is the caller's.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bias_comes_with_its_centers(kind, caplog):
+    state = Model(kind, 50).state_dict()
+    state["head.bias"].fill_(13.8)
+    model = Model(kind, 50)
+    model.load_state_dict(state)
+    assert model.head.bias.item() == pytest.approx(13.8)
+    torch.testing.assert_close(model.head.weight.detach(), state["head.weight"])
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_called_as_pytorch_metric_learning_calls_losses(kind, batch):
+    head = kind(50, 16)
+    expected = head(*batch)
+    assert head(*batch, None) == head(*batch, None, None, None) == expected
+    assert head(*batch, indices_tuple=None, ref_emb=None, ref_labels=None) == expected
+    mined = (torch.tensor([0]), torch.tensor([1]), torch.tensor([2]))
+    with pytest.raises(ValueError, match=r"indices_tuple must be None, .*, got tuple"):
+        head(*batch, mined)
+    with pytest.raises(ValueError, match=r"ref_emb must be None, .*, got Tensor"):
+        head(*batch, ref_emb=batch[0])
+
+
+def test_copies_of_data_parallel_are_refused_where_they_would_be_stored(batch):
+    for weight_norm in ("in_place", "in_graph"):
+        head = SphereFace2(50, 16, weight_norm=weight_norm)
+        head._is_replica = True  # As torch.nn.parallel.replicate says.
+        if weight_norm == "in_graph":
+            assert torch.isfinite(head(*batch))
+            continue
+        with pytest.raises(RuntimeError, match=r"must not be a copy, got .*DataParallel"):
+            head(*batch)
+
+
+def test_centers_of_a_dtensor_are_refused_by_name(one_rank, batch):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    head = SphereFace2(50, 16)
+    mesh = init_device_mesh("cpu", (1,))
+    shards = distribute_tensor(head.weight.detach(), mesh, [Shard(0)])
+    head.weight = torch.nn.Parameter(shards)
+    with pytest.raises(RuntimeError, match="weight must be whole in forward, got a DTensor"):
+        head(*batch)
+
+
+def test_centers_that_fully_shard_cuts_by_columns_are_refused(one_rank, batch):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import Shard
+
+    head = SphereFace2(50, 16)
+    columns = lambda p: Shard(p.ndim - 1)  # noqa: E731
+    fully_shard(head, mesh=init_device_mesh("cpu", (1,)), shard_placement_fn=columns)
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+    head(*batch).backward()
+    with pytest.raises(RuntimeError, match="must be sharded by rows"):
+        optimizer.step()

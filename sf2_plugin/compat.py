@@ -1,0 +1,93 @@
+"""What older versions of torch lack, each with one fallback, named with the version that ends it.
+
+Supported from torch 2.1 on. Also what torch tells only by names of its own.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from packaging.version import Version
+from torch import Tensor
+from torch.autograd import Function
+
+TORCH = Version(Version(torch.__version__).base_version)
+
+#: From torch 2.10 on, CUDA multiplies half-precision factors and adds the result up in float32.
+MIXED_PRODUCTS = Version("2.10") <= TORCH
+
+
+class _EagerOperator:
+    """What `torch.library.custom_op` makes, for eager mode alone; ends with torch 2.4.
+
+    `torch.compile` calls it between its graphs, and refuses it with ``fullgraph=True``.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._call: Any = function
+
+    def __call__(self, *args: Any) -> Any:
+        return _outside_of_graphs(self._call, *args)
+
+    def register_fake(self, function: Callable[..., Any]) -> None:
+        """Nothing to register: a fake tensor gets this far only in a graph."""
+
+    def register_autograd(
+        self, backward: Callable[..., Any], *, setup_context: Callable[..., None]
+    ) -> None:
+        methods = dict(forward=self._call, setup_context=setup_context, backward=backward)
+        function: Any = type(
+            "EagerOperator",
+            (Function,),
+            {name: staticmethod(method) for name, method in methods.items()},
+        )
+        self._call = function.apply
+
+
+@torch.compiler.disable
+def _outside_of_graphs(call: Callable[..., Any], *args: Any) -> Any:
+    return call(*args)
+
+
+def custom_op(name: str, *, mutates_args: tuple[str, ...]) -> Callable[[Callable[..., Any]], Any]:
+    """`torch.library.custom_op`; before torch 2.4, an operator of eager mode."""
+    if hasattr(torch.library, "custom_op"):
+        return torch.library.custom_op(name, mutates_args=mutates_args)
+    return _EagerOperator
+
+
+def autocast_dtype(device_type: str) -> torch.dtype | None:
+    """The dtype autocast takes on that kind of device, or None where it is off."""
+    if hasattr(torch, "get_autocast_dtype"):
+        enabled = torch.is_autocast_enabled(device_type)
+        return torch.get_autocast_dtype(device_type) if enabled else None
+    # Before torch 2.4, a function for each kind of device.
+    if device_type == "cpu":
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+
+
+def is_compiling() -> bool:
+    """Whether `torch.compile` is looking on."""
+    if hasattr(torch.compiler, "is_compiling"):
+        return torch.compiler.is_compiling()
+    return False  # Before torch 2.3 this is asked in eager mode alone.
+
+
+def keeps_graph() -> bool:
+    """Whether the backward pass that runs keeps its graph, and may so come again."""
+    # Before torch 2.5 nobody says, and it may.
+    asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+    return asked()
+
+
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func` (grad, vmap, jvp ...) is looking on."""
+    return not is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """What a transform of `torch.func` has wrapped, whole: under vmap, all of its batch."""
+    while not is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
