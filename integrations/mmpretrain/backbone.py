@@ -84,19 +84,23 @@ class MMPretrainBackbone:
 
     def _load(self, path: Path, weights: dict[str, Any]) -> None:
         """The head's class centers may lie elsewhere, and are not asked for."""
+        heads = {
+            f"{name}.bias": module
+            for name, module in self.model.named_modules()
+            if isinstance(module, SphereFace2) and f"{name}.bias" in weights
+        }
+        # A head takes no bias without its centers; here it is the bias that is asked for.
+        rest = {name: value for name, value in weights.items() if name not in heads}
         try:
-            missing, unexpected = self.model.load_state_dict(weights, strict=False)
+            missing, unexpected = self.model.load_state_dict(rest, strict=False)
+            for name, head in heads.items():
+                head.bias.data.copy_(weights[name])
         except RuntimeError as error:
             raise ValueError(f"{path} does not fit its own config: {error}") from None
         strange = [key for key in [*missing, *unexpected] if not key.startswith("head.")]
         if strange:
             raise ValueError(f"{path} does not fit its own config: {', '.join(strange[:5])}")
-        heads = [
-            module
-            for name, module in self.model.named_modules()
-            if isinstance(module, SphereFace2) and f"{name}.bias" in weights
-        ]
-        self.calibration = Calibration.from_head(heads[0]) if heads else None
+        self.calibration = Calibration.from_head(next(iter(heads.values()))) if heads else None
 
     def embed(self, faces: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
         items = [self.pipeline(pipeline_item(face)) for face in faces]

@@ -12,14 +12,15 @@ ROOT = Path(__file__).parents[2]
 #: From the ground up; a room imports from the floors below its own, and from nothing else. Deferred
 #: imports, and those for type checkers alone, count as well.
 FLOORS = (
-    ("atomic", "checks", "compat", "findings", "interruption", "patching", "progress"),
-    ("reading", "terminal"),
+    ("atomic", "compat", "findings", "interruption", "patching", "progress"),
+    ("checks", "reading", "terminal"),
     ("unpickling",),
     ("margins", "options", "torch_files"),
     ("data", "recipe", "weights"),
     ("definition", "evaluation", "margin_schedule", "synthetic"),
     ("backbones", "deploy", "distributed", "engine", "report"),
-    ("agreement", "export", "head"),
+    ("agreement", "export", "wrappers"),
+    ("head",),
     ("partial_fc",),
     ("bench", "registry", "shards"),
     ("integrations", "integrations.requirements"),

@@ -181,7 +181,7 @@ HEADS = {
         "torch.float64",
     ),
     "bias": (lambda: with_bias(small_head(), 2.5), "bias", -3.5, 2.5),
-    "fused": (lambda: fused(small_head(), 0.5), "fused SGD", None, (0.5, 0, 0)),
+    "fused": (lambda: fused(small_head(), 0.5), "fused SGD", None, (0.5, 0.0, 0.0)),
     "several": (
         lambda: small_head(scale=30, margin=0.3),
         "scale",
