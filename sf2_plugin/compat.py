@@ -4,7 +4,7 @@ Supported from torch 2.1 on. Also what torch tells only by names of its own.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from packaging.version import Version
@@ -18,16 +18,13 @@ MIXED_PRODUCTS = Version("2.10") <= TORCH
 
 
 class _EagerOperator:
-    """What `torch.library.custom_op` makes, for eager mode alone; ends with torch 2.4.
-
-    `torch.compile` calls it between its graphs, and refuses it with ``fullgraph=True``.
-    """
+    """What `torch.library.custom_op` makes, for eager mode alone; ends with torch 2.4."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._call: Any = function
 
     def __call__(self, *args: Any) -> Any:
-        return _outside_of_graphs(self._call, *args)
+        return self._call(*args)
 
     def register_fake(self, function: Callable[..., Any]) -> None:
         """Nothing to register: a fake tensor gets this far only in a graph."""
@@ -44,16 +41,22 @@ class _EagerOperator:
         self._call = function.apply
 
 
-@torch.compiler.disable
-def _outside_of_graphs(call: Callable[..., Any], *args: Any) -> Any:
-    return call(*args)
-
-
 def custom_op(name: str, *, mutates_args: tuple[str, ...]) -> Callable[[Callable[..., Any]], Any]:
     """`torch.library.custom_op`; before torch 2.4, an operator of eager mode."""
     if hasattr(torch.library, "custom_op"):
         return torch.library.custom_op(name, mutates_args=mutates_args)
     return _EagerOperator
+
+
+Called = TypeVar("Called", bound=Callable[..., Any])
+
+
+def compiled_with_operators(function: Called) -> Called:
+    """`function`, which `torch.compile` calls between its graphs before torch 2.4.
+
+    There are no operators there that it could take in; with ``fullgraph=True`` it says so.
+    """
+    return function if hasattr(torch.library, "custom_op") else torch.compiler.disable(function)
 
 
 def autocast_dtype(device_type: str) -> torch.dtype | None:

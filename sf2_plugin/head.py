@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from .checks import check_finite, check_inputs, check_labels, require_count, require_none
-from .compat import autocast_dtype, is_compiling, is_transformed
+from .compat import autocast_dtype, compiled_with_operators, is_compiling, is_transformed
 from .definition import sphereface2, unit
 from .engine import BACKENDS, SGDStep, check_backend, loss_with_gradients
 from .margins import g
@@ -19,6 +19,7 @@ from .wrappers import check_fused_ranks, check_wrappers
 logger = logging.getLogger("sf2_plugin")
 
 
+@compiled_with_operators
 def sphereface2_loss(
     embeddings: Tensor,
     weight: Tensor,
@@ -200,20 +201,21 @@ class SphereFace2(nn.Module):
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Takes the bias with the centers it belongs to, or neither: it goes by their number."""
         weight, bias = f"{prefix}weight", f"{prefix}bias"
-        centers = state.get(weight)
-        fits = centers is not None and centers.shape == self.weight.shape
-        if bias in state and not fits:
-            found = "no class centers" if centers is None else f"centers {tuple(centers.shape)}"
+        found, own = state.get(weight), self.bias.detach().clone()
+        super()._load_from_state_dict(state, prefix, *rest)
+        if found is not None:
+            found = state[weight]  # A host's hook may have cut this rank's share out of them.
+            if found.shape == self.weight.shape:
+                return
+        if bias in state:
+            self.bias.data = own
             logger.warning(
                 "SphereFace2: neither class centers nor bias are taken from the state that is "
                 "loaded: it has %s where %s holds %s",
-                found,
+                "no class centers" if found is None else f"centers {tuple(found.shape)}",
                 prefix.rstrip(".") or "the head",
                 tuple(self.weight.shape),
             )
-            if not self.bias.is_meta:
-                state = {**state, bias: self.bias.detach()}
-        super()._load_from_state_dict(state, prefix, *rest)
 
     def forward(
         self,
