@@ -20,6 +20,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "sf2_plugin.commands.demo:add_arguments",
         "train a face model and verify people unseen",
     ),
+    "data": (
+        "sf2_plugin.commands.data:add_arguments",
+        "align, check, split, pair and pack faces",
+    ),
     "shards": ("sf2_plugin.commands.shards:add_arguments", "show, reshard, import sharded heads"),
     "eval": ("sf2_plugin.commands.eval:add_arguments", "verify, identify, calibrate a model"),
     "export": (

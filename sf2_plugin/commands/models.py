@@ -29,6 +29,11 @@ def add_model_options(parser: argparse.ArgumentParser, saved: str) -> None:
         metavar="[NAME=]MODEL",
         help=f".onnx, a checkpoint of MMPretrain or of arcface_torch, or {saved}",
     )
+    add_backbone_options(parser)
+
+
+def add_backbone_options(parser: argparse.ArgumentParser) -> None:
+    """How models are opened and images embedded; `models` itself is the caller's argument."""
     host = parser.add_argument_group("backbones of arcface_torch")
     host.add_argument(
         "--network",

@@ -3,8 +3,6 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .images import pillow
-
 SIZE = 112
 #: Where eyes, nose and corners of the mouth come to lie, x and y (Deng et al., CVPR 2019).
 TEMPLATE = np.array(
@@ -21,7 +19,9 @@ TEMPLATE = np.array(
 def align_face(pixels: NDArray[np.uint8], landmarks: ArrayLike) -> NDArray[np.uint8]:
     """Turn, scale and move a face so that its landmarks (5, 2) come nearest to `TEMPLATE`.
 
-    `pixels` is uint8 (H, W, 3), and so is the answer, (112, 112, 3); what lies outside is black.
+    `pixels` is uint8 (H, W, 3), and so is the answer, (112, 112, 3). It is that of InsightFace's
+    `face_align.norm_crop` within a grey level: bilinear between pixels, with black around the
+    photo. (OpenCV before version 5 rounds the places to 1/32 of a pixel, and differs by that.)
 
     Raises:
         ValueError: landmarks that are not (5, 2), not finite, or all in one place.
@@ -32,19 +32,31 @@ def align_face(pixels: NDArray[np.uint8], landmarks: ArrayLike) -> NDArray[np.ui
     if not np.ptp(points, axis=0).any():
         raise ValueError("landmarks must not all lie in one place")
     # Least squares in complex numbers: a similarity is z -> a z + b (Umeyama, 1991, in the plane).
-    # It is fitted to face -> template, and Pillow wants its inverse.
+    # It is fitted to face -> template; where a pixel of the crop comes from is its inverse.
     face, template = points @ [1, 1j], TEMPLATE @ [1, 1j]
     centred = face - face.mean()
     a = np.vdot(centred, template - template.mean()) / np.vdot(centred, centred).real
     if abs(a) < 1e-9:
         raise ValueError("landmarks are no face's: nothing turns them towards the template")
     b = template.mean() - a * face.mean()
-    inverse = 1 / a
-    origin = -b / a
-    # Pillow counts from a pixel's corner, landmarks from its centre.
-    half = 0.5 + 0.5j
-    origin += half - inverse * half
-    matrix = (inverse.real, -inverse.imag, origin.real, inverse.imag, inverse.real, origin.imag)
-    Image = pillow()
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.transform((SIZE, SIZE), Image.AFFINE, matrix, Image.BILINEAR))
+    crop = np.arange(SIZE) + 1j * np.arange(SIZE)[:, None]
+    return _bilinear(pixels, (crop - b) / a)
+
+
+def _bilinear(pixels: NDArray[np.uint8], places: NDArray[np.complex128]) -> NDArray[np.uint8]:
+    """(h, w, 3) at places (h, w), x + iy from the first pixel's centre; black beyond the edges."""
+    height, width = pixels.shape[:2]
+    # What lies far outside would not fit an integer.
+    x = np.clip(places.real, -1, width)
+    y = np.clip(places.imag, -1, height)
+    left, top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
+    right, below = (x - left)[..., None], (y - top)[..., None]
+
+    def at(row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.float64]:
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        found = pixels[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+        return found * inside[..., None].astype(np.float64)
+
+    upper = at(top, left) * (1 - right) + at(top, left + 1) * right
+    lower = at(top + 1, left) * (1 - right) + at(top + 1, left + 1) * right
+    return np.rint(upper * (1 - below) + lower * below).astype(np.uint8)

@@ -30,6 +30,18 @@ def read_face_folder(folder: str | Path) -> FaceFolder:
         ValueError: no people, or a person without images.
         FileNotFoundError: there is no such folder.
     """
+    samples: list[tuple[Path, int]] = []
+    people = people_of(folder)
+    for label, (person, images) in enumerate(people.items()):
+        if not images:
+            suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+            raise ValueError(f"{Path(folder) / person} has no images ({suffixes})")
+        samples += [(image, label) for image in images]
+    return FaceFolder(samples, list(people))
+
+
+def people_of(folder: str | Path) -> dict[str, list[Path]]:
+    """The images of each person of `folder/PERSON/*`, as `read_face_folder`; some may have none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
@@ -39,14 +51,17 @@ def read_face_folder(folder: str | Path) -> FaceFolder:
     )
     if not people:
         raise ValueError(f"{folder} has no folders; one a person, with images in it, is wanted")
-    samples: list[tuple[Path, int]] = []
-    for label, person in enumerate(people):
-        images = sorted(
+    return {
+        person.name: sorted(
             path
             for path in person.rglob("*")
             if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "." and path.is_file()
         )
-        if not images:
-            raise ValueError(f"{person} has no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        samples += [(image, label) for image in images]
-    return FaceFolder(samples, [person.name for person in people])
+        for person in people
+    }
+
+
+def check_apart(folder: str | Path, out: str | Path) -> None:
+    """Refuse an `out` in `folder`, whose files would be taken for those of `folder` next time."""
+    if Path(out).resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(f"{out} lies in {folder}, which is read: give a folder beside it")

@@ -120,12 +120,16 @@ def _is_lfws(fields: list[str]) -> bool:
     return numbers in ([False, True, True], [False, True, False, True])
 
 
+def own_folder(beside: Path) -> Path:
+    """Where the images of this project's lists lie: in `val` beside it, or where there is none."""
+    return beside / "val" if (beside / "val").is_dir() else beside
+
+
 def _folder(beside: Path, kind: _Reader, lines: list[_Line]) -> Path:
-    """`val` beside the list where there is one, else the list's own or a benchmark's usual."""
-    if (beside / "val").is_dir():
-        return beside / "val"
-    if kind is _paths:
-        return beside
+    """That of this project's own lists or, where no `val` is beside it, a benchmark's usual."""
+    folder = own_folder(beside)
+    if folder != beside or kind is _paths:
+        return folder
     for name in _USUAL:
         try:
             kind(beside, lines[:4], ImageRoot(beside / name))

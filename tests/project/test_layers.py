@@ -18,7 +18,7 @@ FLOORS = (
     ("margins", "options", "torch_files"),
     ("data", "recipe", "weights"),
     ("definition", "evaluation", "margin_schedule", "synthetic"),
-    ("backbones", "deploy", "distributed", "engine", "report"),
+    ("backbones", "datasets", "deploy", "distributed", "engine", "report"),
     ("agreement", "export", "wrappers"),
     ("head",),
     ("partial_fc",),

@@ -1,0 +1,1 @@
+"""Data sets made of photos: aligned, split, paired, packed, checked, audited."""
