@@ -8,8 +8,6 @@ that should grow, because of the "top" in it.
 from collections.abc import Callable
 from typing import Any
 
-from mmengine.hooks import CheckpointHook, EarlyStoppingHook
-
 from .patching import patch_methods
 
 #: What the figures of the weights before averaging are called by, after MMPretrain's own EMAHook.
@@ -49,5 +47,5 @@ def _init_rule(original: Callable[..., str], hook: Any, monitor: str) -> str:
 
 
 def patch_rules() -> None:
-    patch_methods(CheckpointHook, {"_init_rule": _init_rules})
-    patch_methods(EarlyStoppingHook, {"_init_rule": _init_rule})
+    patch_methods("mmengine.hooks.CheckpointHook", {"_init_rule": _init_rules})
+    patch_methods("mmengine.hooks.EarlyStoppingHook", {"_init_rule": _init_rule})

@@ -158,4 +158,4 @@ PATCHES: dict[str, Callable[..., Any]] = {
 
 
 def patch_runner() -> None:
-    patch_methods(Runner, PATCHES)
+    patch_methods("mmengine.runner.Runner", PATCHES)

@@ -1,43 +1,28 @@
 """A backbone from a checkpoint of MMPretrain alone: its weights, and the config inside it.
 
-The config is Python text. It is read as data: names given literals, `dict(...)`, lists; a
-statement of any other kind is refused, and so is a type that is not registered already.
+The config is read as data and made harmless, and the network it describes is built in isolation:
+nothing in the file imports a module, reads another file or grows beyond bounds.
 """
 
-import ast
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import mmengine.registry.registry
-import mmpretrain.registry
 import numpy as np
 import torch
 from mmengine.dataset import Compose
-from mmengine.registry import Registry, init_default_scope
-from mmengine.runner import CheckpointLoader
-from mmpretrain.registry import MODELS, TRANSFORMS
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
 from numpy.typing import NDArray
 
 from sf2_plugin import SphereFace2
 from sf2_plugin.evaluation import Calibration
-from sf2_plugin.patching import replaced
 
 from ..mmengine.datasets import pipeline_item, without_loaders
 from ..mmengine.embedding import embed_faces
-
-SCOPES = ("mmengine", "mmcv", "mmpretrain")
-#: Where MMPretrain wraps other libraries, which find and read files of their own.
-READERS_OF_FILES = (
-    "mmpretrain.models.backbones.timm_backbone",
-    "mmpretrain.models.classifiers.hugging_face",
-    "mmpretrain.models.classifiers.timm",
-    "mmpretrain.models.multimodal",
-    "mmpretrain.models.retrievers",
-    "mmpretrain.models.utils.huggingface",
-    "mmpretrain.models.utils.tokenizer",
-)
+from .config_text import read_config
+from .harmless import harmless
+from .isolation import LARGEST_SIZE, check_sizes, isolated, largest_size
 
 
 class MMPretrainBackbone:
@@ -63,23 +48,35 @@ class MMPretrainBackbone:
             raise ValueError(
                 f"{path} is no checkpoint of MMPretrain: a config or weights are amiss"
             )
+        weights = checkpoint["state_dict"]
         try:
             config = read_config(text)
-            model = without_centers(dict(config["model"]))
-            pipeline = without_loaders(_test_pipeline(config))
-            refuse_unregistered([model, config.get("data_preprocessor"), pipeline])
+            model = harmless(without_prototype(without_centers(dict(config["model"]))))
+            preprocessor = harmless(config.get("data_preprocessor"))
+            pipeline = without_loaders(harmless(_test_pipeline(config)))
+            check_sizes(model, largest_size(weights))
+            check_sizes([preprocessor, pipeline], LARGEST_SIZE)
         except (KeyError, TypeError, ValueError, SyntaxError) as error:
             raise ValueError(f"{path}: its config cannot be used: {error}") from None
         init_default_scope("mmpretrain")
-        if config.get("data_preprocessor") is not None:
-            model.setdefault("data_preprocessor", config["data_preprocessor"])
+        if preprocessor is not None:
+            model.setdefault("data_preprocessor", preprocessor)
+        if str(model.get("type")).endswith(RETRIEVER):
+            model["prototype"] = torch.zeros(1, 1)  # Embedding needs none.
         try:
-            with isolated():
+            with isolated(weights):
                 self.model = MODELS.build(model)
                 self.pipeline = Compose(pipeline)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (
+            AttributeError,
+            ImportError,
+            KeyError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:
             raise ValueError(f"{path}: its model cannot be built: {error}") from None
-        self._load(path, checkpoint["state_dict"])
+        self._load(path, weights)
         self.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
     def _load(self, path: Path, weights: dict[str, Any]) -> None:
@@ -107,94 +104,13 @@ class MMPretrainBackbone:
         return embed_faces(self.model, items, batch_size=len(items))
 
 
-def read_config(text: str) -> dict[str, Any]:
-    """What a config's text assigns, from literals and `dict(...)` alone."""
-    values: dict[str, Any] = {}
-    for statement in ast.parse(text).body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                values[name] = _literal(value)
-            case _:
-                raise ValueError(f"line {statement.lineno} is more than `name = value`")
-    return values
+#: Which describes the loader of its prototypes within the model.
+RETRIEVER = "ImageToImageRetriever"
 
 
-def _literal(node: ast.expr) -> Any:
-    match node:
-        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
-            pairs = {word.arg: _literal(word.value) for word in keywords}
-            if None not in pairs:
-                return pairs
-        case ast.Dict(keys=keys, values=values) if None not in keys:
-            return {
-                _literal(key): _literal(value)
-                for key, value in zip(keys, values, strict=True)
-                if key is not None
-            }
-        case ast.List(elts=items):
-            return [_literal(item) for item in items]
-        case ast.Tuple(elts=items):
-            return tuple(_literal(item) for item in items)
-        case ast.Constant() | ast.UnaryOp(operand=ast.Constant()) | ast.Set() | ast.BinOp():
-            return ast.literal_eval(node)
-    raise ValueError(f"line {node.lineno} holds {ast.unparse(node)[:80]!r}, which is no literal")
-
-
-def refuse_unregistered(part: Any) -> None:
-    """Every `type`, however deep, is a name that is registered; MMEngine would import another.
-
-    Raises:
-        ValueError: an import path, another scope's registry, trust in remote code, or another
-            checkpoint, whose reader is not this project's.
-    """
-    if isinstance(part, dict):
-        if "type" in part:
-            _check_registered(part["type"])
-        if part.get("_scope_") not in (None, *SCOPES):
-            raise ValueError(f"scope {part['_scope_']!r} is none of {', '.join(SCOPES)}")
-        for key in ("trust_remote_code", "checkpoint_path"):
-            if part.get(key):
-                raise ValueError(f"{key} is refused")
-    if isinstance(part, (dict, list, tuple)):
-        for value in part.values() if isinstance(part, dict) else part:
-            refuse_unregistered(value)
-
-
-def _check_registered(name: Any) -> None:
-    scope, _, bare = name.rpartition(".") if isinstance(name, str) else ("", "", None)
-    registries = [each for each in _registries() if scope in ("", each.scope)]
-    found = [each.module_dict[bare] for each in registries if bare in each.module_dict]
-    if not found:
-        raise ValueError(f"type {name!r} is not a registered name; import paths are refused")
-    if any(each.__module__.startswith(READERS_OF_FILES) for each in found):
-        raise ValueError(f"type {name!r} may read other files, and is refused")
-
-
-def _registries() -> Iterator[Registry]:
-    for registry in (MODELS, TRANSFORMS):  # Whose names are registered when they are first used.
-        registry.import_from_location()
-    for part in (mmengine.registry, mmpretrain.registry):
-        yield from (each for each in vars(part).values() if isinstance(each, Registry))
-
-
-@contextmanager
-def isolated() -> Iterator[None]:
-    """While it lasts, MMEngine imports nothing for a name that a registry lacks, and loads nothing.
-
-    Either is a ValueError.
-    """
-
-    def refuse_name(name: str) -> None:
-        raise ValueError(f"{name!r} is not registered")  # MMEngine puts its own words to it.
-
-    def refuse_file(filename: str, *args: Any, **kwargs: Any) -> None:
-        raise ValueError(f"it asks for another checkpoint, {filename!r}, which is refused")
-
-    with (
-        replaced(mmengine.registry.registry, "get_object_from_string", refuse_name),
-        replaced(CheckpointLoader, "load_checkpoint", refuse_file),
-    ):
-        yield
+def without_prototype(model: dict[str, Any]) -> dict[str, Any]:
+    """The model's config without the images that a retriever is to compare with."""
+    return {key: value for key, value in model.items() if key != "prototype"}
 
 
 def without_centers(part: Any) -> Any:
@@ -209,9 +125,11 @@ def without_centers(part: Any) -> Any:
 
 def _test_pipeline(config: dict[str, Any]) -> list[Any]:
     for loader in ("test_dataloader", "val_dataloader"):
-        pipeline = ((config.get(loader) or {}).get("dataset") or {}).get("pipeline")
-        if pipeline:
-            return pipeline
+        dataset = config.get(loader)
+        while isinstance(dataset, dict):  # One dataset may be wrapped into another.
+            if dataset.get("pipeline"):
+                return dataset["pipeline"]
+            dataset = dataset.get("dataset")
     if config.get("test_pipeline"):
         return config["test_pipeline"]
     raise ValueError("it has no test_pipeline")

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from mmpretrain.models.retrievers import ImageToImageRetriever
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
@@ -31,4 +30,4 @@ PATCHES: dict[str, Callable[..., Any]] = {
 
 
 def patch_retriever() -> None:
-    patch_methods(ImageToImageRetriever, PATCHES)
+    patch_methods("mmpretrain.models.ImageToImageRetriever", PATCHES)

@@ -500,16 +500,15 @@ def test_a_second_import_patches_and_registers_nothing_twice():
 import importlib, sys
 from mmengine.runner import Runner
 import sf2_plugin.integrations.mmpretrain
-from sf2_plugin.integrations.mmengine.patching import ORIGINAL
 from sf2_plugin.integrations.mmengine.runner_patches import PATCHES
-first = [getattr(getattr(Runner, name), ORIGINAL) for name in PATCHES]
+first = [getattr(Runner, name).__wrapped__ for name in PATCHES]
 adapters = [m for n, m in list(sys.modules.items()) if n.startswith("sf2_plugin.integrations.mm")]
 for module in adapters + adapters[::-1]:
     importlib.reload(module)
 for name in [n for n in sys.modules if n.startswith("sf2_plugin.integrations.mm")]:
     del sys.modules[name]
 import sf2_plugin.integrations.mmpretrain
-print([getattr(getattr(Runner, name), ORIGINAL) for name in PATCHES] == first)
+print([getattr(Runner, name).__wrapped__ for name in PATCHES] == first)
 from mmpretrain.registry import HOOKS, MODELS
 print(MODELS.build(dict(type="SphereFace2ClsHead", num_classes=3, in_channels=4)).in_channels)
 print(HOOKS.get("PartialFCHook").__module__)

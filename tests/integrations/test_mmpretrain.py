@@ -1,8 +1,11 @@
 """The MMPretrain adapter: the head alone, and the switch of a config that trains today."""
 
 import copy
+import sys
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,9 +13,11 @@ pytest.importorskip("mmpretrain", reason='needs pip install "sf2-plugin[mmpretra
 
 import sf2_plugin.integrations.mmpretrain  # noqa: F401
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from mmpretrain.models import TIMMBackbone
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
@@ -249,6 +254,11 @@ def test_shipped_configs_differ_in_the_head_type_alone():
     assert configs[0] == configs[1]
 
 
+ARCFACE = dict(type="ArcFaceClsHead", num_classes=3, in_channels=8)
+VIT = dict(type="VisionTransformer", img_size=32, patch_size=16)
+SMALL = dict(embed_dims=8, num_layers=1, num_heads=1, feedforward_channels=8)
+
+
 @pytest.mark.parametrize(
     ("part", "message"),
     [
@@ -259,7 +269,21 @@ def test_shipped_configs_differ_in_the_head_type_alone():
         (dict(type="ResNet", depth=18, norm_cfg=[(dict(type="os.abort"),)]), "'os.abort' is not"),
         (dict(type="ResNet", depth=18, _scope_="sf2_evil"), "scope 'sf2_evil' is none of"),
         (dict(type="LinearClsHead", trust_remote_code=True), "trust_remote_code is refused"),
-        (dict(type="TIMMBackbone", checkpoint_path="other.pth"), "may read other files"),
+        (dict(type="TIMMBackbone", checkpoint_path="other.pth"), "checkpoint_path is refused"),
+        (dict(type="TIMMBackbone", model_name="hf-hub:evil/evil"), "may be fetched"),
+        (dict(type="TIMMBackbone", model_name="local-dir:/tmp"), "may be fetched"),
+        (dict(type="HuggingFaceClassifier", model_name="evil"), "may read other files"),
+        (dict(type="sf2_evil.registry.ResNet", depth=18), "is not a registered name"),
+        (dict(type="os.path.join"), "is not a registered name"),
+        # What it reads is refused, by whatever argument.
+        (ARCFACE | dict(margins="/etc/hosts.txt"), "opens '/etc/hosts.txt', which is refused"),
+        (ARCFACE | dict(margins="http://127.0.0.1:9/x.txt"), "which is refused"),
+        # Bounds: layers, tensors, sizes.
+        (VIT | dict(arch=SMALL | dict(num_layers=1_000_000)), "1000000 is more than any size"),
+        (VIT | dict(arch=SMALL | dict(num_layers=2000)), "many more layers than its weights"),
+        (VIT | dict(arch=SMALL | dict(feedforward_channels=1e7)), "its model cannot be built"),
+        (dict(type="LinearNeck", in_channels=2048, out_channels=2048 * 64), "131072 is more than"),
+        (dict(type="MobileNetV2", widen_factor=300.0), r"builds a tensor \(\d+, .*, unlike any"),
         (dict(type="CLIPGenerator", tokenizer_path="http://127.0.0.1:9/x.pth"), "asks for another"),
         # Registered, and not as a part of a model.
         (dict(type="Runner"), "its model cannot be built"),
@@ -296,3 +320,127 @@ test_pipeline = [dict(type="PackInputs")]
     torch.save({"meta": {"cfg": config}, "state_dict": state}, tmp_path / "epoch_1.pth")
     calibration = open_backbone(tmp_path / "epoch_1.pth").calibration
     assert (calibration and calibration.bias) == saved_bias
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model = " + "[" * 100_000 + "]" * 100_000, "."),
+        ("model = " + "dict(a=" * 5000 + "1" + ")" * 5000, "."),
+        ("x = [" + "1," * 1_500_000 + "]", "characters long, and 2000000 are read"),
+        ("model = __import__('os')", "is no literal"),
+        ("import os", "more than `name = value`"),
+        ("model = dict(type='ImageClassifier')\n", "it has no test_pipeline"),
+        ("model = 3\n", "its config cannot be used"),
+    ],
+)
+def test_a_config_that_is_no_plain_data_is_refused(tmp_path, text, message):
+    torch.save({"meta": {"cfg": text}, "state_dict": {}}, tmp_path / "evil.pth")
+    with pytest.raises(ValueError, match=message) as caught:
+        open_backbone(tmp_path / "evil.pth")
+    assert len(str(caught.value)) < 1000
+
+
+def test_pipelines_that_make_huge_images_are_refused(tmp_path):
+    config = """model = dict(type="ImageClassifier", backbone=dict(type="ResNet", depth=18))
+test_pipeline = [dict(type="Resize", scale=(100000, 100000)), dict(type="PackInputs")]
+"""
+    torch.save({"meta": {"cfg": config}, "state_dict": {}}, tmp_path / "large.pth")
+    with pytest.raises(ValueError, match="100000 is more than any size"):
+        open_backbone(tmp_path / "large.pth")
+
+
+RESNET = dict(type="ResNet", depth=18, stem_channels=8, base_channels=8, out_indices=(3,))
+HEAD = dict(type="SphereFace2ClsHead", num_classes=4, in_channels=64)
+FACE = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+
+
+def saved(tmp_path, model, config, pipeline='[dict(type="PackInputs")]'):
+    """The backbone of a checkpoint, whose config is that text, and the model it was saved of."""
+    init_default_scope("mmpretrain")
+    built = MODELS.build(copy.deepcopy(model)).eval()
+    text = f"model = {config!r}\ntest_pipeline = {pipeline}\n"
+    torch.save({"meta": {"cfg": text}, "state_dict": built.state_dict()}, tmp_path / "epoch_1.pth")
+    return open_backbone(tmp_path / "epoch_1.pth"), built
+
+
+def assert_embeds_as(backbone, built):
+    items = [{"inputs": torch.from_numpy(FACE[..., ::-1].copy().transpose(2, 0, 1))}]
+    with torch.no_grad():
+        inputs = built.data_preprocessor(pseudo_collate(items), False)["inputs"]
+        expected = built.extract_feat(inputs)[-1]
+    np.testing.assert_allclose(backbone.embed([FACE]), expected.numpy(), rtol=1e-5)
+
+
+def test_a_retriever_with_its_prototypes_and_a_pretrained_start_embeds(tmp_path):
+    """As MMPretrain's own config of ArcFace has it: none of its files is asked for."""
+    start = dict(type="Pretrained", checkpoint="http://127.0.0.1:9/x.pth", prefix="backbone")
+    gallery = dict(batch_size=32, dataset=dict(type="InShop", data_root="nowhere", split="gallery"))
+    encoder = [RESNET, dict(type="GlobalAveragePooling")]
+    model = dict(type="ImageToImageRetriever", image_encoder=encoder, head=HEAD)
+    config = model | dict(
+        image_encoder=[RESNET | dict(init_cfg=start), encoder[1]], prototype=gallery
+    )
+    backbone, built = saved(tmp_path, model | dict(prototype=torch.zeros(1, 64)), config)
+    assert_embeds_as(backbone, built)
+    assert backbone.calibration.bias == pytest.approx(built.head.loss_module.bias.item())
+
+
+def test_a_config_of_the_new_style_embeds(tmp_path):
+    """Its types are saved as where they are imported from."""
+    model = dict(
+        type="ImageClassifier",
+        backbone=RESNET | dict(norm_cfg=dict(type="BN")),
+        neck=dict(type="GlobalAveragePooling"),
+        head=HEAD,
+    )
+    config = dict(
+        type="mmpretrain.models.ImageClassifier",
+        backbone=RESNET
+        | dict(
+            type="mmpretrain.models.backbones.ResNet",
+            norm_cfg=dict(type="torch.nn.modules.batchnorm.BatchNorm2d"),
+        ),
+        neck=dict(type="mmpretrain.models.necks.gap.GlobalAveragePooling"),
+        head=HEAD | dict(type="sf2_plugin.integrations.mmpretrain.SphereFace2ClsHead"),
+    )
+    pipeline = """[
+    dict(type="mmcv.transforms.loading.LoadImageFromFile"),
+    dict(type="mmpretrain.datasets.PackInputs"),
+]"""
+    assert_embeds_as(*saved(tmp_path, model, config, pipeline))
+
+
+class TimmStub(torch.nn.Conv2d):
+    """A network of timm's, as far as `TIMMBackbone` looks at it."""
+
+    def __init__(self, **arguments):
+        assert not arguments["pretrained"]
+        assert not arguments["checkpoint_path"]
+        super().__init__(3, 64, 32)
+
+    def forward(self, images):
+        return super().forward(images)
+
+
+def test_a_backbone_of_timm_embeds_without_its_pretrained_weights(tmp_path, monkeypatch):
+    timm = types.ModuleType("timm")
+    timm.create_model = TimmStub
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    init = TIMMBackbone.__init__  # Where timm is missing, one that says so.
+    monkeypatch.setattr(TIMMBackbone, "__init__", getattr(init, "__wrapped__", init))
+    backbone = dict(type="TIMMBackbone", model_name="resnet18")
+    neck = dict(type="GlobalAveragePooling")
+    model = dict(type="ImageClassifier", backbone=backbone, neck=neck, head=HEAD)
+    config = model | dict(backbone=backbone | dict(pretrained=True))
+    assert_embeds_as(*saved(tmp_path, model, config))
+
+
+def test_files_are_read_as_ever_once_the_network_is_built(tmp_path):
+    saved(
+        tmp_path,
+        dict(type="ImageClassifier", backbone=RESNET),
+        dict(type="ImageClassifier", backbone=RESNET),
+    )
+    (tmp_path / "notes.txt").write_text("fine")
+    assert (tmp_path / "notes.txt").read_text() == "fine"
