@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..backbones import Backbone
 from ..deploy import load
 from ..deploy.folder import NETWORK
-from ..evaluation.checks import Pixels
+from ..evaluation.checks import Pixels, as_embeddings
 from ..evaluation.vectors import unit
 
 #: The least cosine between an embedding of a reader and the checkpoint's.
@@ -36,7 +36,7 @@ def check_package(
         ValueError: a reader whose answer is another, or which does not open the folder.
     """
     faces = drawn_faces(size)
-    expected = backbone.embed(faces)
+    expected = as_embeddings(backbone.embed(faces), "the checkpoint's embeddings")
     least = LEAST_COSINE_FP16 if fp16 else LEAST_COSINE
     readers: dict[str, Reader] = {"sf2_plugin.deploy": load(folder).embed}
     absent = _insightface_absence()

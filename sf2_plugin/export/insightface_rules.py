@@ -9,6 +9,8 @@ from typing import Any
 
 #: Shapes that its router gives to other tasks.
 _OTHER_TASKS = {96: "attributes", 192: "landmarks"}
+#: Far beyond any aligned face; a network's memory grows with the square.
+_LARGEST = 1120
 #: Outputs of a detector that finds five landmarks, by which faces are aligned.
 _WITH_LANDMARKS = (9, 15)
 
@@ -19,6 +21,8 @@ def check_size(size: int) -> None:
     Raises:
         ValueError: with the reason.
     """
+    if size > _LARGEST:
+        raise ValueError(f"size must be at most {_LARGEST}, got {size}")
     if size in _OTHER_TASKS:
         reason = f"takes {size}x{size} for a model of {_OTHER_TASKS[size]}"
     elif size < 112:

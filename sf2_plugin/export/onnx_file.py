@@ -5,9 +5,11 @@ import copy
 import importlib.util
 import inspect
 import io
+import os
+import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,11 +127,30 @@ def _legacy(network: nn.Module, example: torch.Tensor, path: Path, opset: int) -
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
-    """Exporters print what they do, and warn that they will be replaced by each other."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+def _quiet() -> Iterator[None]:
+    """Exporters print what they do, and whole graphs on errors, some of it from C++.
+
+    They also warn that they will be replaced by each other.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = {}
+    with open(os.devnull, "wb") as nothing, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        for descriptor in (1, 2):
+            with contextlib.suppress(OSError):  # Where it is closed.
+                kept[descriptor] = os.dup(descriptor)
+                os.dup2(nothing.fileno(), descriptor)
+        try:
+            with (
+                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.redirect_stderr(io.StringIO()),
+            ):
+                yield
+        finally:
+            for descriptor, copy_of_it in kept.items():
+                os.dup2(copy_of_it, descriptor)
+                os.close(copy_of_it)
 
 
 def _in_half_precision(model: Any) -> Any:

@@ -94,7 +94,7 @@ def export_package(
         ImportError: onnx or onnxruntime is missing.
     """
     known, source = _known(backbone, path, options)
-    name = _model_id(options.name or out.resolve().name)
+    name = _model_id(options.name, out)
     if options.detector:
         check_detector(options.detector)
     if options.size is not None:
@@ -165,12 +165,13 @@ def _known(backbone: Backbone, path: Path, options: Options) -> tuple[Calibratio
     return None, "no head is known, and no pairs were given to fit one"
 
 
-def _model_id(name: str) -> str:
-    """A name as InsightFace's manifest takes it."""
+def _model_id(name: str | None, out: Path) -> str:
+    """A name as InsightFace's manifest takes it: the one given, or of the folder's what fits."""
+    if name is None:
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", out.resolve().name).lstrip("._-")[:128] or "model"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
         raise ValueError(
-            f"the package's name must be letters, digits, '.', '_' and '-', got {name!r}: give "
-            "--name"
+            f"name must be at most 128 letters, digits, '.', '_' and '-', got {name!r:.200}"
         )
     return name
 
