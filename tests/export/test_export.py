@@ -382,7 +382,7 @@ BAD = {
     "no pairs": (["{arcface}", "--pairs", "none.bin", "--t", "1"], "none.bin"),
     "no detector": (["{arcface}", "--detector", "none.onnx"], "there is no detector none.onnx"),
     "ONNX": (["{onnx}"], "is ONNX already; a checkpoint is wanted"),
-    "host": (["{model}"], "is no checkpoint of MMPretrain"),
+    "host": (["{model}"], "network"),
 }
 
 
