@@ -3,13 +3,15 @@
 import pytest
 import torch
 
+from sf2_plugin.engine.backends import unfit_triton
+
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def runnable(backend):
     """`backend`; the test skips where it cannot run."""
-    if backend == "triton":
-        pytest.importorskip("triton")
+    if backend == "triton" and (unfit := unfit_triton()):
+        pytest.skip(unfit)
     return backend
 
 

@@ -13,7 +13,7 @@ import numpy
 import torch
 
 from .. import __version__
-from ..engine.backends import BACKENDS
+from ..engine.backends import BACKENDS, unfit_triton
 from ..findings import Finding
 from ..integrations.requirements import version
 from ..terminal import json_text, say
@@ -86,7 +86,7 @@ def switch(host: str) -> Finding:
 def _triton() -> str:
     there = version("triton")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    obstacle = BACKENDS["triton"].obstacle(device, torch.float32)
+    obstacle = unfit_triton() or BACKENDS["triton"].obstacle(device, torch.float32)
     return f"{there or 'none'}: {obstacle or 'its kernels compute the loss'}"
 
 

@@ -9,12 +9,15 @@ from importlib.util import find_spec
 from types import MappingProxyType
 
 import torch
+from packaging.version import Version
 
 from ..checks import require_one_of
 from .pointwise import Pointwise
 
 #: What Triton's kernels were written for: Ampere and later.
 SMALLEST_CAPABILITY = (8, 0)
+#: The first whose language, and whose interpreter, has what they use; torch 2.4 brings it.
+SMALLEST_TRITON = Version("3.0")
 
 logger = logging.getLogger("sf2_plugin")
 
@@ -36,8 +39,8 @@ def _obstacle_to_triton(device: torch.device, dtype: torch.dtype) -> str | None:
         return "Triton's kernels compute in float32, and the embeddings are float64"
     if device.type != "cuda":
         return f"Triton's kernels need a CUDA device, and the embeddings are on {device.type}"
-    if find_spec("triton") is None:
-        return "Triton is not installed"
+    if unfit := unfit_triton():
+        return unfit
     capability = torch.cuda.get_device_capability(device)
     if capability < SMALLEST_CAPABILITY:
         needed, there = (".".join(map(str, c)) for c in (SMALLEST_CAPABILITY, capability))
@@ -45,8 +48,21 @@ def _obstacle_to_triton(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
+@cache
+def unfit_triton() -> str | None:
+    """Why the Triton that is installed does not do, or None where it does."""
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    import triton
+
+    if Version(triton.__version__) < SMALLEST_TRITON:
+        return f"Triton's kernels need Triton {SMALLEST_TRITON}, and {triton.__version__} is here"
+    return None
+
+
 def _triton_interprets(dtype: torch.dtype) -> bool:
-    return os.environ.get("TRITON_INTERPRET") == "1" and dtype != torch.float64
+    asked = os.environ.get("TRITON_INTERPRET") == "1" and dtype != torch.float64
+    return asked and unfit_triton() is None
 
 
 @dataclass(frozen=True)

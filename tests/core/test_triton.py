@@ -16,7 +16,8 @@ from sf2_plugin.margins import MARGIN_TYPES, phi_negative, phi_positive
 from ..devices import CPU, device_of
 from ..parity import relative_error
 
-pytest.importorskip("triton")
+if backends.unfit_triton():
+    pytest.skip(backends.unfit_triton(), allow_module_level=True)
 DEVICE = device_of("triton")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 BIAS = -4.0
