@@ -182,3 +182,15 @@ def test_a_page_that_finds_no_room(saved):
     assert "accuracy" in done.stdout
     assert (saved / "o.html").read_text() == "older"
     assert {path.name for path in saved.iterdir()} == {"e.npz", "o.html"}
+
+
+def test_a_broken_package_of_heads_stops_no_command(saved):
+    """Its entry point is installed, and what it names fails on import."""
+    place = saved / "installed"
+    (place / "broken-1.dist-info").mkdir(parents=True)
+    (place / "broken-1.dist-info/METADATA").write_text("Name: broken\nVersion: 1\n")
+    entry = "[sf2_plugin.heads]\nbroken = broken_heads:Head\nodd = no_such_package\n"
+    (place / "broken-1.dist-info/entry_points.txt").write_text(entry)
+    (place / "broken_heads.py").write_text("raise SystemExit('broken')")
+    done = run(saved, env={**os.environ, "PYTHONPATH": str(place)})
+    assert (done.returncode, done.stderr) == (0, "")
