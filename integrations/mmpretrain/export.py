@@ -116,8 +116,9 @@ def _preprocessing(preprocessor: Any, size: int, network: tuple[int, int]) -> st
 
 def _facts(model: Any, path: Path) -> dict[str, str]:
     """The network and how it was trained, as far as the checkpoint says."""
-    parts = [type(each).__name__ for each in (model.backbone, model.neck) if each is not None]
-    facts = {"network": " and ".join(parts)}
+    named = [getattr(model, name, None) for name in ("backbone", "neck")]
+    parts = [type(each).__name__ for each in named if each is not None]
+    facts = {"network": " and ".join(parts) or type(model).__name__}
     head = getattr(model, "head", None)
     if head is not None:
         facts["head"] = type(head).__name__

@@ -32,8 +32,8 @@ def arcface_checkpoint(folder):
     return folder / "model.pt", folder / "host"
 
 
-def mmpretrain_checkpoint(path, pipeline, preprocessor, head="SphereFace2ClsHead", bias=-3.0):
-    """A residual network of 64 numbers, with its config inside."""
+def mmpretrain_checkpoint(path, pipeline, preprocessor, retriever=False, bias=-3.0):
+    """A residual network of 64 numbers, with its config inside; in a retriever if asked for."""
     pytest.importorskip("mmpretrain", reason='needs pip install "sf2-plugin[mmpretrain]"')
     import sf2_plugin.integrations.mmpretrain  # noqa: F401
     from mmengine.registry import init_default_scope
@@ -44,14 +44,18 @@ def mmpretrain_checkpoint(path, pipeline, preprocessor, head="SphereFace2ClsHead
         type="ImageClassifier",
         backbone=dict(type="ResNet", depth=18, stem_channels=8, base_channels=8),
         neck=dict(type="GlobalAveragePooling"),
-        head=dict(type=head, num_classes=5, in_channels=64),
+        head=dict(type="SphereFace2ClsHead", num_classes=5, in_channels=64),
     )
-    config = f"model = {model!r}\ndata_preprocessor = {preprocessor!r}\n"
-    config += f"test_pipeline = {[*pipeline, dict(type='PackInputs')]!r}\n"
+    if retriever:
+        model["type"] = "ImageToImageRetriever"
+        model["image_encoder"] = [model.pop("backbone"), model.pop("neck")]
+        model["prototype"] = torch.zeros(1, 1)
     torch.manual_seed(0)
     state = MODELS.build(model).state_dict()
-    if head == "SphereFace2ClsHead":
-        state["head.loss_module.bias"] = torch.tensor([bias])
+    state["head.loss_module.bias"] = torch.tensor([bias])
+    model.pop("prototype", None)
+    config = f"model = {model!r}\ndata_preprocessor = {preprocessor!r}\n"
+    config += f"test_pipeline = {[*pipeline, dict(type='PackInputs')]!r}\n"
     torch.save({"meta": {"cfg": config, "epoch": 3}, "state_dict": state}, path)
     return path
 

@@ -160,6 +160,15 @@ def test_mmpretrain(tmp_path, pipeline, preprocessor, size, exporter, capsys):
     assert "| epochs | 3 |" in card
 
 
+def test_a_retriever(tmp_path, capsys):
+    path = mmpretrain_checkpoint(tmp_path / "epoch_3.pth", [RESIZE], IMAGENET, retriever=True)
+    assert export(path, "--out", tmp_path / "pack") == 0
+    faces = drawn_faces(112)
+    expected = open_backbone(path).embed(faces)
+    assert cosines(load(tmp_path / "pack").embed(faces), expected).min() > 0.9999
+    assert "| network | ImageToImageRetriever |" in (tmp_path / "pack" / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("transform", "message"),
     [
