@@ -34,6 +34,7 @@ from .distributed import (
     sum_gradient_over_ranks,
     sum_over_ranks,
 )
+from .ending import wait_at_exit
 from .engine.backends import resolve_backend
 from .engine.memory import large_empty_like
 from .head import SphereFace2, sphereface2_loss
@@ -134,6 +135,8 @@ class PartialFCSphereFace2(SphereFace2):
         require_one_of("negative_weighting", negative_weighting, NEGATIVE_WEIGHTINGS)
         self.process_group = process_group
         self.rank, self.world_size = rank_and_world_size(process_group)
+        if self.world_size > 1:
+            wait_at_exit()
         self.classes = classes_of_rank(num_classes, self.rank, self.world_size)
         super().__init__(num_classes, embedding_size, **hyperparameters)
         self.sample_rate = sample_rate

@@ -14,6 +14,7 @@ require("mmengine", "mmengine", "hosts")
 from mmengine.registry import MODELS  # noqa: E402
 
 from sf2_plugin import PartialFCSphereFace2, SphereFace2  # noqa: E402
+from sf2_plugin.ending import wait_at_exit  # noqa: E402
 
 from .checkpoints import allow_mmengine_checkpoints  # noqa: E402
 from .datasets import FacePairDataset  # noqa: E402
@@ -31,6 +32,7 @@ allow_mmengine_checkpoints()
 log_to_mmengine()
 patch_runner()
 patch_rules()
+wait_at_exit()
 
 __all__ = [
     "FacePairDataset",

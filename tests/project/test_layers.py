@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 #: From the ground up; a room imports from the floors below its own, and from nothing else. Deferred
 #: imports, and those for type checkers alone, count as well.
 FLOORS = (
-    ("atomic", "compat", "findings", "interruption", "patching", "progress"),
+    ("atomic", "compat", "ending", "findings", "interruption", "patching", "progress"),
     ("checks", "reading", "terminal"),
     ("unpickling",),
     ("margins", "options", "torch_files"),
