@@ -16,6 +16,9 @@ from ..recipe import Recipe
 from .pointwise import Pointwise
 from .sgd import SGDStep
 
+#: From here on softplus(l) rises as l does; a little further, sigmoid(-l) is zero in float32.
+STEEP = 80.0
+
 
 def _half(u: Tensor, t: float) -> Tensor:
     """(u + 1)/2, kept from going below zero where `t` is fractional."""
@@ -107,6 +110,8 @@ class TorchPointwise(Pointwise):
         super().__init__(x, weight, *args, chunk_size=chunk_size, **kwargs)
         self.own = _OwnClasses(self.labels, chunk_size, len(weight))
         self.scratch: tuple[Tensor, Tensor] | None = None
+        margin = self.recipe.margin * _MARGINS[self.recipe.margin_type].lift
+        self.steep = self.recipe.scale * (1 + margin) + float(self.bias) > STEEP - 1
         wide = torch.promote_types(x.dtype, torch.float32)
         centers = _unit(weight[self.own.classes])[0].to(x.dtype).to(wide)
         z = (x[self.own.faces].to(wide) * centers).sum(dim=1)
@@ -163,11 +168,14 @@ class TorchPointwise(Pointwise):
         # whose bracket is zero but for rounding: where push is small, complement has rounded to
         # near one and its logarithm has lost what push still holds. Much faster than torch's
         # softplus, whose log1p is not vectorised.
+        weight = (1 - recipe.lam) * self.negative_weight
         push = torch.sigmoid(logits, out=z)
         total = push.sum()
+        if self.steep:
+            self.loss += weight * torch.sub(logits, STEEP, out=spare).clamp_(min=0).sum()
+            logits.clamp_(max=STEEP)
         torch.sigmoid(logits.neg_(), out=complement)
         lost = torch.sub(1.0, complement, out=spare).sum() - total
-        weight = (1 - recipe.lam) * self.negative_weight
         self.loss -= weight * (complement.log_().sum() + lost)
         self.logit_slope += weight * total
 

@@ -76,6 +76,16 @@ def assert_agree(actual, expected, tolerance):
         assert error < tolerance, f"{name} differs by {error:.2e}"
 
 
+@pytest.mark.parametrize("bias", [-4.0, 10.0, 46.0, 500.0])
+def test_a_steep_logit_is_a_finite_loss(backend, bias):
+    """Every face on every center at a large scale, as where training has collapsed."""
+    recipe = Recipe(scale=64.0, margin=0.5)
+    x, weight, labels = torch.ones(4, 8), torch.ones(17, 8), torch.tensor([0, 3, 16, -1])
+    expected = answers("reference", x, weight, labels, recipe, bias=bias)
+    actual = answers(runnable(backend), x, weight, labels, recipe, bias=bias)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_every_backend_serves_every_margin_type(backend):
     parts = pointwise_of(backend)
     missing = set(MARGIN_TYPES) - set(parts.margin_types)
