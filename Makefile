@@ -8,11 +8,11 @@ HOSTS ?=
 STACK ?=
 TESTS ?=
 
-.PHONY: demo test test-arcface stacks lint bench bench-gpu build clean
+.PHONY: demo test test-arcface stacks lint docs bench bench-gpu build clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt -e ".[all,hosts,bench,dev]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[all,hosts,bench,docs,dev]"
 	touch $@
 
 demo: $(VENV)/.installed
@@ -34,6 +34,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site, in site/; a link that leads nowhere is an error.
+docs: $(VENV)/.installed
+	$(BIN)/mkdocs build
+
 # HOSTS is a folder with checkouts of the heads to compare with: opensphere, wespeaker, insightface.
 SUITE = $(BIN)/python benchmarks/suite.py --out docs/benchmarks $(if $(HOSTS),--hosts "$(abspath $(HOSTS))")
 
@@ -52,4 +56,4 @@ build: $(VENV)/.installed
 	$(BIN)/python -m build --no-isolation
 
 clean:
-	rm -rf build dist *.egg-info demo_output
+	rm -rf build dist *.egg-info demo_output site
