@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, distributed, nn
+
+from ..patching import replaced
 
 
 class Head(NamedTuple):
@@ -93,7 +94,7 @@ def _arcface_torch(file: Path, shape: Shape, fp16: bool = False) -> Head:
         if x.is_cuda:
             return module(x, labels)
         # It moves what it makes to a GPU by name.
-        with patch.object(Tensor, "cuda", lambda tensor, *args, **kwargs: tensor):
+        with replaced(Tensor, "cuda", lambda tensor, *args, **kwargs: tensor):
             return module(x, labels)
 
     return Head(module, loss)
@@ -163,7 +164,7 @@ def load_file(file: Path) -> Any:
     package = ModuleType(f"_sf2_peer_{next(_serial)}")
     package.__path__ = [str(file.parent)]
     sys.modules[package.__name__] = package
-    with patch.object(sys, "dont_write_bytecode", True):
+    with replaced(sys, "dont_write_bytecode", True):
         return importlib.import_module(f"{package.__name__}.{file.stem}")
 
 
