@@ -339,7 +339,6 @@ class Mode:
         expected: the same for one process that computes the loss by its definition.
         needs: a package beside torch.
         refused: presets which it refuses, by a RuntimeError.
-        unequal: what is not as in one process, and where that is said; then there is no figure.
     """
 
     train: Callable[[str], Parameters]
@@ -347,7 +346,6 @@ class Mode:
     expected: Callable[[str], Parameters] = plain
     needs: str | None = None
     refused: tuple[str, ...] = ()
-    unequal: str | None = None
 
 
 def _ddp(**options: Any) -> Callable[[str], Parameters]:
@@ -369,9 +367,7 @@ MODES: dict[str, Mode] = {
     "`torch.func.grad`, `functional_call`": Mode(functional),
     "`fuse_sgd`": Mode(fused),
     "`fuse_sgd`, `GradScaler` that skips a step": Mode(
-        lambda p: skipped(p, "auto", True),
-        expected=skipped,
-        unequal="the class centers make the step that the scaler skips for the rest",
+        lambda p: skipped(p, "auto", True), expected=skipped
     ),
     "`PartialFCSphereFace2`": Mode(partial_fc),
     "Accelerate": Mode(accelerate, needs="accelerate"),
@@ -474,8 +470,6 @@ def page() -> str:
             if isinstance(found, str):
                 number = refusals.setdefault(found, len(refusals) + 1)
                 cells.append(f"refused [{number}]")
-            elif mode.unequal:
-                cells.append(f"not equal: {mode.unequal}")
             else:
                 cells.append(f"{found:.0e}" if found <= TOLERANCE else f"**{found:.0e}**")
         lines.append(f"| {name} | {mode.ranks} | {' | '.join(cells)} |")

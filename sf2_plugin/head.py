@@ -12,11 +12,17 @@ from .checks import check_finite, check_inputs, check_labels, require_count, req
 from .compat import autocast_dtype, compiled_with_operators, is_compiling, is_transformed
 from .definition import sphereface2, unit
 from .engine import BACKENDS, SGDStep, check_backend, loss_with_gradients
+from .fused import FusedSGD
 from .margins import g
 from .recipe import Recipe
 from .wrappers import check_fused_ranks, check_wrappers
 
 logger = logging.getLogger("sf2_plugin")
+
+NO_SWEEP = (
+    "backend must be one of the sweep to fuse SGD, got 'reference', which torch.func and "
+    "forward-mode derivatives take too"
+)
 
 
 @compiled_with_operators
@@ -66,10 +72,7 @@ def sphereface2_loss(
     if backend != "auto" and BACKENDS[backend].pointwise is None:
         check_labels(labels, len(weight))
         if sgd:
-            raise ValueError(
-                "backend must be one of the sweep to fuse SGD, got 'reference', which torch.func "
-                "and forward-mode derivatives take too"
-            )
+            raise ValueError(NO_SWEEP)
         with torch.autocast(weight.device.type, enabled=False):
             return sphereface2(
                 embeddings, weight, labels, bias, recipe, negative_weight=negative_weight
@@ -175,17 +178,14 @@ class SphereFace2(nn.Module):
         self.chunk_size = None if chunk_size is None else require_count("chunk_size", chunk_size)
         self.check_finite = check_finite
         self._stored_before_steps = False
-        self._ahead_of_optimizer: bool | None = None  # Where no one would say that it caught up.
-        self._fused_optimizer: torch.optim.SGD | None = None
+        self._fused: FusedSGD | None = None
         self.weight = nn.Parameter(torch.empty(len(self._classes_held()), embedding_size))
         self.bias = nn.Parameter(torch.empty(1), requires_grad=learn_bias)
         self.reset_parameters()
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        # What optimizers were told, they were told of the head this is a copy of.
-        self._stored_before_steps = False
-        self._ahead_of_optimizer = None
+    def __getstate__(self) -> dict[str, Any]:
+        # What optimizers were told, they were told of this head and not of its copies.
+        return {**self.__dict__, "_stored_before_steps": False, "_fused": None}
 
     def _classes_held(self) -> range:
         """The classes whose centers this process holds."""
@@ -238,16 +238,27 @@ class SphereFace2(nn.Module):
         check_wrappers(self)
         if self.check_finite:
             check_finite(embeddings)
-        return sphereface2_loss(
-            embeddings,
-            self.weight,
-            labels,
-            self.bias,
-            self.recipe,
-            backend=self.backend,
-            chunk_size=self.chunk_size,
-            sgd=self._take_sgd_step(),
-        )
+        return self._loss(embeddings, self.weight, labels, self.bias)
+
+    def _loss(
+        self, x: Tensor, weight: Tensor, labels: Tensor, bias: Tensor, negative_weight: float = 1.0
+    ) -> Tensor:
+        def compute(x: Tensor, weight: Tensor, sgd: SGDStep | None) -> Tensor:
+            return sphereface2_loss(
+                x,
+                weight,
+                labels,
+                bias,
+                recipe,
+                backend=self.backend,
+                chunk_size=self.chunk_size,
+                negative_weight=negative_weight,
+                sgd=sgd,
+            )
+
+        recipe = self.recipe
+        fused = self._fused_sgd()
+        return compute(x, weight, None) if fused is None else fused.loss(compute, x, weight)
 
     def fuse_sgd(self, optimizer: torch.optim.SGD) -> None:
         """Let forward make the optimizer's step on the class centers, whose gradient never exists.
@@ -260,50 +271,32 @@ class SphereFace2(nn.Module):
 
         For loops that call forward, backward on the loss itself (or on a loss scaler's multiple of
         it) and the optimizer once each: a factor on the loss, clipping of gradients and gradients
-        accumulated over batches do not reach the class centers. The step is made before a loss
-        scaler can know that it will skip this one for an overflow in the backbone: the class
-        centers then have made theirs, of a finite gradient, while all else stands still. A warning
-        tells where forward comes twice and the optimizer's step not between. With gradients
-        switched off, class centers that are frozen, or in evaluation mode, forward makes no step.
-        On several ranks `PartialFCSphereFace2` alone can make it.
+        accumulated over batches do not reach the class centers; a warning tells where forward
+        comes twice and the optimizer's step not between. Where backward begins with a multiple of
+        the loss, ``optimizer.step()`` makes the step, by another sweep, so that what a loss scaler
+        skips moves nothing. With gradients switched off, class centers that are frozen, or in
+        evaluation mode, there is no step. On several ranks `PartialFCSphereFace2` alone can make
+        it. A copy of the head makes none.
 
-        Under `torch.compile` a learning rate that changes compiles anew, unless it is a tensor.
+        Under `torch.compile` the step is always made in forward, and a learning rate that changes
+        compiles anew, unless it is a tensor.
 
         Raises:
             TypeError: an optimizer other than SGD.
-            ValueError: it does not hold the class centers, or has dampening, nesterov or maximize.
+            ValueError: it does not hold the class centers, or has dampening, nesterov or maximize;
+                a backend without a sweep.
         """
-        SGDStep.of(optimizer, self.weight)
-        self._fused_optimizer = optimizer
-        self._ahead_of_optimizer = False
+        if self.backend == "reference":
+            raise ValueError(NO_SWEEP)
+        self._fused = FusedSGD(optimizer, self.weight)
 
-        def caught_up(*_: Any) -> None:
-            self._ahead_of_optimizer = False
-
-        optimizer.register_step_post_hook(caught_up)
-
-    def _take_sgd_step(self) -> SGDStep | None:
-        """The step that this forward pass is to make."""
-        step = self._sgd_step()
-        if step is None or self._ahead_of_optimizer is None or is_compiling():
-            return step
-        if self._ahead_of_optimizer:
-            self._ahead_of_optimizer = None  # Once is enough.
-            logger.warning(
-                "SphereFace2: fuse_sgd has moved the class centers in each of two forward passes, "
-                "and the optimizer made no step between them: what a loss scaler skips and what is "
-                "accumulated over batches moves them all the same"
-            )
-        else:
-            self._ahead_of_optimizer = True
-        return step
-
-    def _sgd_step(self) -> SGDStep | None:
+    def _fused_sgd(self) -> FusedSGD | None:
+        """What makes the step that belongs to this forward pass; None where there is none."""
         wanted = self.training and self.weight.requires_grad and torch.is_grad_enabled()
-        if self._fused_optimizer is None or not wanted:
+        if self._fused is None or not wanted:
             return None
         check_fused_ranks(self)
-        return SGDStep.of(self._fused_optimizer, self.weight)
+        return self._fused
 
     def cosine(self, embeddings: Tensor) -> Tensor:
         """Cosines (B, C) between embeddings (B, D) and the class centers."""

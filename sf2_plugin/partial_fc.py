@@ -37,7 +37,7 @@ from .distributed import (
 from .ending import wait_at_exit
 from .engine.backends import resolve_backend
 from .engine.memory import large_empty_like
-from .head import SphereFace2, sphereface2_loss
+from .head import SphereFace2
 
 NEGATIVE_WEIGHTINGS = ("unbiased", "none")
 
@@ -248,7 +248,8 @@ class PartialFCSphereFace2(SphereFace2):
 
     def _in_common(self, embeddings: Tensor) -> dict[str, Any]:
         """What must be equal on all ranks, by name."""
-        device, sgd = embeddings.device.type, self._sgd_step()
+        device, fused = embeddings.device.type, self._fused_sgd()
+        sgd = fused and fused.step(self.weight)
         return {
             "num_classes": self.num_classes,
             "embedding_size": self.embedding_size,
@@ -280,21 +281,6 @@ class PartialFCSphereFace2(SphereFace2):
                 f"{self.world_size}: merge the shards with sf2 shards reshard DIR --ranks 1"
             )
         return super().cosine(embeddings)
-
-    def _loss(
-        self, x: Tensor, weight: Tensor, labels: Tensor, bias: Tensor, negative_weight: float = 1.0
-    ) -> Tensor:
-        return sphereface2_loss(
-            x,
-            weight,
-            labels,
-            bias,
-            self.recipe,
-            backend=self.backend,
-            chunk_size=self.chunk_size,
-            negative_weight=negative_weight,
-            sgd=self._take_sgd_step(),
-        )
 
     def fuse_sgd(self, optimizer: torch.optim.SGD) -> None:
         if self.sample_rate < 1:

@@ -1,6 +1,7 @@
 """The step that forward makes on the class centers is the optimizer's own."""
 
 import copy
+import inspect
 import itertools
 
 import pytest
@@ -88,9 +89,74 @@ def test_a_loss_scaler_changes_nothing():
     torch.testing.assert_close(head.bias, plain.bias)
 
 
+@pytest.mark.parametrize("kind", [SphereFace2, PartialFCSphereFace2])
+@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+def test_a_step_that_a_loss_scaler_skips_moves_nothing(kind, preset):
+    """Overflows in the backbone, known after forward, in some steps and not in others."""
+    heads = [kind(50, 16, preset=preset)]
+    heads.append(copy.deepcopy(heads[0]))
+    optimizers = [sgd(head, weight_decay=5e-4) for head in heads]
+    heads[0].fuse_sgd(optimizers[0])
+    scalers = [torch.amp.GradScaler("cpu", init_scale=2.0**10) for _ in heads]
+    backbones = [torch.nn.Linear(16, 16) for _ in heads]
+    backbones[1].load_state_dict(backbones[0].state_dict())
+    overflow = [False, True, False, True, True, False]
+    for backbone, optimizer in zip(backbones, optimizers, strict=True):
+        optimizer.add_param_group({"params": backbone.parameters()})
+        overflows = iter(overflow)
+        backbone.bias.register_hook(
+            lambda gradient, which=overflows: gradient * float("inf") if next(which) else gradient
+        )
+    for x, labels in batches(len(overflow)):
+        for head, backbone, optimizer, scaler in zip(
+            heads, backbones, optimizers, scalers, strict=True
+        ):
+            optimizer.zero_grad()
+            scaler.scale(head(backbone(x), labels)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        torch.testing.assert_close(heads[0].weight, heads[1].weight)
+        torch.testing.assert_close(backbones[0].weight, backbones[1].weight)
+    assert heads[0].weight.grad is None
+    states = [
+        optimizer.state[head.weight] for optimizer, head in zip(optimizers, heads, strict=True)
+    ]
+    torch.testing.assert_close(*states)
+
+
+@pytest.mark.skipif(
+    "fused" not in inspect.signature(torch.optim.SGD).parameters, reason="from torch 2.3 on"
+)
+def test_an_optimizer_that_skips_by_itself_is_obeyed():
+    head, backbone = SphereFace2(50, 16), torch.nn.Linear(16, 16)
+    backbone.bias.register_hook(lambda gradient: gradient * float("inf"))
+    optimizer = sgd(head, fused=True)
+    optimizer.add_param_group({"params": backbone.parameters()})
+    head.fuse_sgd(optimizer)
+    scaler = torch.amp.GradScaler("cpu")
+    ((x, labels),) = batches(1)
+    scaler.scale(head(backbone(x), labels)).backward()
+    before = head.weight.detach().clone()
+    scaler.step(optimizer)
+    torch.testing.assert_close(head.weight.detach(), before)
+
+
+def test_a_loss_scaler_that_comes_later_is_refused():
+    head = SphereFace2(50, 16)
+    optimizer = sgd(head)
+    head.fuse_sgd(optimizer)
+    train(head, optimizer, steps=2)
+    ((x, labels),) = batches(1)
+    with pytest.raises(RuntimeError, match="fuse_sgd must see in backward the loss itself"):
+        (1024 * head(x, labels)).backward()
+    head.fuse_sgd(optimizer)
+    (1024 * head(x, labels)).backward()
+
+
 def test_no_step_without_gradients_or_in_evaluation_or_on_frozen_centers():
     head = SphereFace2(50, 16)
-    head.fuse_sgd(sgd(head))
+    optimizer = sgd(head)
+    head.fuse_sgd(optimizer)
     ((x, labels),) = batches(1)
     with torch.no_grad():
         head(x, labels)
@@ -102,7 +168,8 @@ def test_no_step_without_gradients_or_in_evaluation_or_on_frozen_centers():
     head.train()(x, labels)
     torch.testing.assert_close(head.weight, before)
     head.weight.requires_grad_()
-    head(x, labels)
+    head(x, labels).backward()
+    optimizer.step()
     assert not torch.allclose(head.weight, before)
 
 
@@ -110,11 +177,15 @@ def test_no_step_without_gradients_or_in_evaluation_or_on_frozen_centers():
 def test_a_batch_that_is_not_finite_leaves_the_class_centers_as_they_are(backend):
     head = SphereFace2(50, 16, backend=runnable(backend)).to(device_of(backend))
     before = head.weight.detach().clone()
-    head.fuse_sgd(sgd(head))
+    optimizer = sgd(head)
+    head.fuse_sgd(optimizer)
     ((x, labels),) = batches(1)
     x[3] = float("inf")
     device = device_of(backend)
-    assert torch.isnan(head(x.to(device), labels.to(device)))
+    loss = head(x.to(device), labels.to(device))
+    assert torch.isnan(loss)
+    loss.backward()
+    optimizer.step()
     torch.testing.assert_close(head.weight.detach(), before)
 
 
@@ -175,9 +246,8 @@ def test_a_sample_of_the_classes_cannot_be_fused():
 
 def test_the_reference_makes_no_step():
     head = SphereFace2(50, 16, backend="reference")
-    head.fuse_sgd(sgd(head))
     with pytest.raises(ValueError, match="must be one of the sweep to fuse SGD, got 'reference'"):
-        head(torch.randn(2, 16), torch.arange(2))
+        head.fuse_sgd(sgd(head))
 
 
 def test_it_says_so_once_where_the_optimizer_makes_no_step_between(caplog):

@@ -19,7 +19,7 @@ FLOORS = (
     ("data", "recipe", "weights"),
     ("definition", "evaluation", "margin_schedule", "synthetic"),
     ("backbones", "datasets", "deploy", "distributed", "engine", "report"),
-    ("agreement", "export", "wrappers"),
+    ("agreement", "export", "fused", "wrappers"),
     ("head",),
     ("partial_fc",),
     ("bench", "registry", "shards"),

@@ -1,0 +1,112 @@
+"""When SGD's fused step on the class centers is made: in forward, or in the optimizer's turn."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .compat import autocast_dtype, is_compiling, is_transformed
+from .engine import SGDStep
+
+logger = logging.getLogger("sf2_plugin")
+
+#: From embeddings, class centers and a step to make on them, or None, to the loss.
+Compute = Callable[[Tensor, Tensor, "SGDStep | None"], Tensor]
+
+
+class FusedSGD:
+    """The optimizer's step on the class centers, made by a sweep over them.
+
+    In forward it comes with the sweep that computes the loss, but before a loss scaler can know
+    that it will skip this step. So where backward begins with a multiple of the loss, and before
+    the first backward has told, forward leaves it out, and ``optimizer.step()`` makes it by another
+    sweep: four matrix products instead of three.
+
+    Args:
+        optimizer: holds the class centers.
+        weight: (C, D) class centers.
+
+    Raises:
+        TypeError, ValueError: as `SGDStep.of`.
+    """
+
+    def __init__(self, optimizer: torch.optim.SGD, weight: Tensor) -> None:
+        SGDStep.of(optimizer, weight)
+        self.optimizer = optimizer
+        self._scaled: bool | None = None  # None before the first backward.
+        self._left_out: Callable[[], object] | None = None
+        self._ahead: bool | None = False  # Of the optimizer; None once that is told.
+        optimizer.register_step_pre_hook(self._before_step)
+
+    def step(self, weight: Tensor) -> SGDStep:
+        """The step that the optimizer would make now."""
+        return SGDStep.of(self.optimizer, weight)
+
+    def loss(self, compute: Compute, x: Tensor, weight: Tensor) -> Tensor:
+        """The loss of embeddings `x` (B, D), and the step on `weight` now or in its turn."""
+        if is_compiling() or is_transformed():
+            return compute(x, weight, self.step(weight))
+        self._warn_if_ahead()
+        if self._scaled is False:
+            loss = compute(x, weight, self.step(weight))
+        else:
+            loss = compute(x, weight.detach(), None)
+            self._left_out = self._another_sweep(compute, x.detach(), weight.detach())
+        if loss.requires_grad:
+            loss.register_hook(self._look_at_scale)
+        return loss
+
+    def _another_sweep(self, compute: Compute, x: Tensor, weight: Tensor) -> Callable[[], object]:
+        device, dtype = weight.device.type, autocast_dtype(weight.device.type)
+
+        @torch.no_grad()
+        def sweep() -> None:
+            with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+                compute(x, weight, self.step(self._parameter_of(weight)))
+
+        return sweep
+
+    def _parameter_of(self, weight: Tensor) -> Tensor:
+        """The optimizer's own tensor that shares memory with `weight`; its state goes by that."""
+        parameters = (p for group in self.optimizer.param_groups for p in group["params"])
+        return next(p for p in parameters if p.data_ptr() == weight.data_ptr())
+
+    def _look_at_scale(self, upstream: Tensor) -> None:
+        if self._scaled is False and upstream.is_cuda:  # Checked there, without waiting for it.
+            torch._assert_async(upstream == 1, _SCALED_LATER)
+        elif not self._scaled:
+            scaled = bool(upstream != 1)
+            if scaled and self._scaled is False:
+                raise RuntimeError(_SCALED_LATER)
+            self._scaled = scaled
+
+    def _before_step(self, optimizer: Any, *_: Any) -> None:
+        self._ahead = False if self._ahead is not None else None
+        sweep, self._left_out = self._left_out, None
+        # An optimizer that skips by itself is told so by the loss scaler.
+        found_inf = getattr(optimizer, "found_inf", None)
+        if sweep is not None and not (found_inf is not None and found_inf.item()):
+            sweep()
+
+    def _warn_if_ahead(self) -> None:
+        if self._ahead and (not self._scaled or self._has_gradients()):
+            self._ahead = None  # Once is enough.
+            logger.warning(
+                "SphereFace2: two forward passes with fuse_sgd, and the optimizer made no step "
+                "between them: gradients accumulated over batches do not reach the class centers"
+            )
+        elif self._ahead is False:
+            self._ahead = True
+
+    def _has_gradients(self) -> bool:
+        """Whether gradients wait for the next backward to add to, which a skipped step's do not."""
+        return any(p.grad is not None for g in self.optimizer.param_groups for p in g["params"])
+
+
+_SCALED_LATER = (
+    "fuse_sgd must see in backward the loss itself, as in the steps before, got a multiple of it: "
+    "the step on the class centers is made already; call fuse_sgd(optimizer) anew before a loss "
+    "scaler begins"
+)
