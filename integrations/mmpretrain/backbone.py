@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sf2_plugin import SphereFace2
 from sf2_plugin.evaluation import Calibration
+from sf2_plugin.reading import reading
 
 from ..mmengine.datasets import pipeline_item, without_loaders
 from ..mmengine.embedding import embed_faces
@@ -49,33 +50,21 @@ class MMPretrainBackbone:
                 f"{path} is no checkpoint of MMPretrain: a config or weights are amiss"
             )
         weights = checkpoint["state_dict"]
-        try:
+        with reading(path, "a checkpoint whose config is data"):
             config = read_config(text)
             model = harmless(without_prototype(without_centers(dict(config["model"]))))
             preprocessor = harmless(config.get("data_preprocessor"))
             pipeline = without_loaders(harmless(_test_pipeline(config)))
             check_sizes(model, largest_size(weights))
             check_sizes([preprocessor, pipeline], LARGEST_SIZE)
-        except (KeyError, TypeError, ValueError, SyntaxError) as error:
-            raise ValueError(f"{path}: its config cannot be used: {error}") from None
         init_default_scope("mmpretrain")
         if preprocessor is not None:
             model.setdefault("data_preprocessor", preprocessor)
         if str(model.get("type")).endswith(RETRIEVER):
             model["prototype"] = torch.zeros(1, 1)  # Embedding needs none.
-        try:
-            with isolated(weights):
-                self.model = MODELS.build(model)
-                self.pipeline = Compose(pipeline)
-        except (
-            AttributeError,
-            ImportError,
-            KeyError,
-            TypeError,
-            ValueError,
-            RuntimeError,
-        ) as error:
-            raise ValueError(f"{path}: its model cannot be built: {error}") from None
+        with reading(path, "a checkpoint whose model can be built"), isolated(weights):
+            self.model = MODELS.build(model)
+            self.pipeline = Compose(pipeline)
         self._load(path, weights)
         self.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 

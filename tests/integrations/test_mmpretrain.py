@@ -281,13 +281,13 @@ SMALL = dict(embed_dims=8, num_layers=1, num_heads=1, feedforward_channels=8)
         # Bounds: layers, tensors, sizes.
         (VIT | dict(arch=SMALL | dict(num_layers=1_000_000)), "1000000 is more than any size"),
         (VIT | dict(arch=SMALL | dict(num_layers=2000)), "many more layers than its weights"),
-        (VIT | dict(arch=SMALL | dict(feedforward_channels=1e7)), "its model cannot be built"),
+        (VIT | dict(arch=SMALL | dict(feedforward_channels=1e7)), "whose model can be built"),
         (dict(type="LinearNeck", in_channels=2048, out_channels=2048 * 64), "131072 is more than"),
         (dict(type="MobileNetV2", widen_factor=300.0), r"builds a tensor \(\d+, .*, unlike any"),
         (dict(type="CLIPGenerator", tokenizer_path="http://127.0.0.1:9/x.pth"), "asks for another"),
         # Registered, and not as a part of a model.
-        (dict(type="Runner"), "its model cannot be built"),
-        (dict(type="mmengine.Runner"), "its model cannot be built"),
+        (dict(type="Runner"), "whose model can be built"),
+        (dict(type="mmengine.Runner"), "whose model can be built"),
     ],
 )
 def test_a_checkpoints_config_imports_nothing(tmp_path, monkeypatch, part, message):
@@ -331,7 +331,7 @@ test_pipeline = [dict(type="PackInputs")]
         ("model = __import__('os')", "is no literal"),
         ("import os", "more than `name = value`"),
         ("model = dict(type='ImageClassifier')\n", "it has no test_pipeline"),
-        ("model = 3\n", "its config cannot be used"),
+        ("model = 3\n", "whose config is data"),
     ],
 )
 def test_a_config_that_is_no_plain_data_is_refused(tmp_path, text, message):
@@ -339,6 +339,23 @@ def test_a_config_that_is_no_plain_data_is_refused(tmp_path, text, message):
     with pytest.raises(ValueError, match=message) as caught:
         open_backbone(tmp_path / "evil.pth")
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "dict(type='ResNet', depth=18, num_stages=99)",
+        "dict(type='VisionTransformer', arch='b', patch_size=0)",
+        "dict(type='ResNet', depth='18')",
+        "dict(type='ResNet', depth=18, norm_cfg=3)",
+    ],
+)
+def test_whatever_building_a_network_raises_is_one_line_of_the_file(tmp_path, backbone):
+    text = f"model = dict(type='ImageClassifier', backbone={backbone})\n"
+    text += "test_pipeline = [dict(type='PackInputs')]\n"
+    torch.save({"meta": {"cfg": text}, "state_dict": {}}, tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match=r"odd\.pth: not readable as a checkpoint whose model"):
+        open_backbone(tmp_path / "odd.pth")
 
 
 def test_pipelines_that_make_huge_images_are_refused(tmp_path):
