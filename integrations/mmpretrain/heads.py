@@ -11,6 +11,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from sf2_plugin import PartialFCSphereFace2, SphereFace2
+from sf2_plugin.margins import phi_negative, phi_positive
 
 #: Arguments of ArcFaceClsHead that mean nothing to a one-vs-all loss. They are accepted, so that a
 #: config that changes nothing but the head's type works.
@@ -36,6 +37,10 @@ class SphereFace2ClsHead(ClsHead):
     with `FaceVerification` or `FaceVerificationHook`.
     Start ranks from one seed, which is MMEngine's default: under
     ``randomness=dict(diff_rank_seed=True)`` the first centers depend on the number of ranks.
+
+    **Mixed precision.** ArcFaceClsHead turns autocast off. This head does not: under
+    `AmpOptimWrapper` its matrix products take autocast's dtype, which halves their memory, and the
+    loss and its sums stay float32.
 
     Args:
         num_classes: identities in the training set.
@@ -88,19 +93,54 @@ class SphereFace2ClsHead(ClsHead):
         head = PartialFCSphereFace2 if partial_fc else SphereFace2
         loss = head(num_classes, in_channels, **kwargs)
         topk = (topk,) if isinstance(topk, int) else tuple(topk)
+        if not topk or not all(1 <= k <= (num_classes if cal_acc else k) for k in topk):
+            raise ValueError(f"topk must be from 1 to num_classes={num_classes}, got {topk}")
         super().__init__(loss=loss, topk=topk, cal_acc=cal_acc, init_cfg=init_cfg)
         self.num_classes = num_classes
         self.in_channels = in_channels
         self.partial_fc = partial_fc
 
-    def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
+    def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
+        """The last feature, the embeddings (B, D).
+
+        Raises:
+            TypeError: not a tuple of features.
+            ValueError: features of another size.
+        """
+        if not isinstance(feats, (tuple, list)):
+            raise TypeError(
+                "feats must be a tuple of features, of which the last one counts, got a "
+                f"{type(feats).__name__}"
+            )
+        embeddings = feats[-1]
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.in_channels:
+            raise ValueError(
+                f"the last feature must be (B, {self.in_channels}), got {tuple(embeddings.shape)}: "
+                "in_channels is the size that the neck gives"
+            )
+        return embeddings
+
+    def forward(self, feats: tuple[Tensor, ...], target: Tensor | None = None) -> Tensor:
         """Log-odds (B, C) that each face is of each class: scale * g(cosine) + bias.
 
-        With `partial_fc`, the embeddings (B, D).
+        With a `target` (B,) or (B, 1), as ArcFaceClsHead takes it, those that the loss is made of:
+        scale * phi + bias, the margin off the target's similarity and on the others'. With
+        `partial_fc`, the embeddings (B, D).
         """
+        embeddings = self.pre_logits(feats)
         if self.partial_fc:
-            return self.pre_logits(feats)
-        return self.loss_module.logits(self.pre_logits(feats))
+            return embeddings
+        if target is None:
+            return self.loss_module.logits(embeddings)
+        recipe = self.loss_module.recipe
+        cosines = self.loss_module.cosine(embeddings)
+        bent = [
+            phi(cosines, recipe.margin_type, recipe.margin, recipe.t)
+            for phi in (phi_positive, phi_negative)
+        ]
+        classes = torch.arange(self.num_classes, device=cosines.device)
+        phi = torch.where(target.reshape(-1, 1) == classes, *bent)
+        return recipe.scale * phi + self.loss_module.bias
 
     def loss(
         self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs: Any

@@ -342,7 +342,7 @@ def test_a_warning_says_that_no_centers_are_loaded(tmp_path, key):
 
 def test_another_number_of_classes_starts_from_its_own_bias(plain, ranks, folder):
     """From shards and from a plain head's checkpoint; the backbone is taken in any case."""
-    for name in ("sharded_norm",):
+    for name in ("sharded_norm", "plain_norm"):
         torch.manual_seed(1)
         runner = SimpleNamespace(model=build_model(partial_fc=True), logger=logging.getLogger("x"))
         head = runner.model.head = MODELS.build(

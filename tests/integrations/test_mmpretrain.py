@@ -23,6 +23,7 @@ from mmpretrain.structures import DataSample
 
 from sf2_plugin import SphereFace2
 from sf2_plugin.backbones import open_backbone
+from sf2_plugin.data import encode_jpeg
 
 from ..conftest import REAL_FACES
 
@@ -87,6 +88,46 @@ def test_pre_logits_is_the_last_feature(head):
     features = (torch.zeros(2, 3), torch.ones(2, 8))
     assert head.pre_logits(features) is features[-1]
     torch.testing.assert_close(head(features), head.loss_module.logits(features[-1]))
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+@pytest.mark.parametrize("margin_type", ["C", "A", "M"])
+def test_logits_of_a_target_are_those_that_the_loss_is_made_of(batch, margin_type, shape):
+    features, _, labels = batch
+    config = dict(type="SphereFace2ClsHead", num_classes=10, in_channels=8)
+    head = MODELS.build(config | dict(margin_type=margin_type))
+    logits = head(features, labels.reshape(shape))
+    recipe, total = head.loss_module.recipe, 0.0
+    for row, label in zip(logits, labels, strict=True):
+        for j, logit in enumerate(row):
+            if j == label:
+                total = total + recipe.lam * torch.nn.functional.softplus(-logit)
+            else:
+                total = total + (1 - recipe.lam) * torch.nn.functional.softplus(logit)
+    expected = recipe.loss_weight / recipe.scale * total / len(labels)
+    torch.testing.assert_close(head.loss_module(features[0], labels), expected)
+
+
+@pytest.mark.parametrize(
+    ("feats", "message"),
+    [
+        ((torch.zeros(4, 7),), r"must be \(B, 8\), got \(4, 7\)"),
+        ((torch.zeros(4, 8, 1, 1),), r"got \(4, 8, 1, 1\)"),
+        (torch.zeros(4, 8), "feats must be a tuple of features"),
+    ],
+)
+def test_features_of_another_form_are_refused(head, feats, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        head(feats)
+    with pytest.raises((TypeError, ValueError), match=message):
+        head.predict(feats)
+
+
+@pytest.mark.parametrize("topk", [(1, 11), 0, (), (-1,)])
+def test_ranks_that_there_are_not_are_refused(topk):
+    config = dict(type="SphereFace2ClsHead", num_classes=10, in_channels=8, cal_acc=True)
+    with pytest.raises(ValueError, match="topk must be from 1 to num_classes=10"):
+        MODELS.build(config | dict(topk=topk))
 
 
 def test_accuracies_on_request(batch):
@@ -241,6 +282,40 @@ def test_a_config_switches_by_the_head_type_and_trains_resumes_and_verifies(
     assert 0 < figures["lfw112/accuracy"] < 1
     assert 0 < figures["lfw112/auc"] < 1
     assert figures == resumed.test()
+
+
+@pytest.mark.parametrize("ema", [False, True])
+def test_another_number_of_classes_starts_from_its_own_bias_and_says_so(tmp_path, ema):
+    """`load_from` of a checkpoint of other people: the backbone is taken, the head is not."""
+    root = tmp_path / "faces" / "train"
+    for person in range(3):
+        (root / str(person)).mkdir(parents=True)
+        for i in range(6):
+            (root / str(person) / f"{i}.jpg").write_bytes(encode_jpeg(FACE))
+    config = ARCFACE_CONFIG.replace("ArcFaceClsHead", "SphereFace2ClsHead").replace(
+        "max_epochs=3", "max_epochs=1"
+    )
+    config += f'custom_imports = dict(imports=["{IMPORT}"])\n'
+    few = config.format(data_root=str(tmp_path / "faces"), num_classes=3)
+    runner, _ = start(few, tmp_path / "few")
+    runner.train()
+    trained = runner.model.backbone.state_dict()
+
+    many = config.format(data_root=str(tmp_path / "faces"), num_classes=700)
+    if ema:
+        many += 'custom_hooks = [dict(type="EMAHook")]\n'
+    path = str(tmp_path / "few" / "epoch_1.pth")
+    runner, _ = start(many, tmp_path / "many", load_from=path)
+    fresh = runner.model.head.loss_module.weight.clone()
+    runner.call_hook("before_run")
+    runner.load_or_resume()
+    head = runner.model.head.loss_module
+    assert head.bias.item() == pytest.approx(SphereFace2(700, 64).bias.item())
+    assert torch.equal(head.weight, fresh)
+    for key, value in runner.model.backbone.state_dict().items():
+        assert torch.equal(value, trained[key])
+    (log,) = (tmp_path / "many").rglob("*.log")
+    assert "neither class centers nor bias are taken" in log.read_text()
 
 
 def test_shipped_configs_differ_in_the_head_type_alone():
