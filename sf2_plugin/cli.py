@@ -22,7 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "data": (
         "sf2_plugin.commands.data:add_arguments",
-        "align, check, split, pair and pack faces",
+        "align, check, audit, split, pair and pack faces",
     ),
     "shards": ("sf2_plugin.commands.shards:add_arguments", "show, reshard, import sharded heads"),
     "eval": ("sf2_plugin.commands.eval:add_arguments", "verify, identify, calibrate a model"),

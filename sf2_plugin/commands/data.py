@@ -19,6 +19,10 @@ COMMANDS = {
         "sf2_plugin.commands.data_check:add_arguments",
         "find damaged, tiny and duplicate images, and people in two folders",
     ),
+    "audit": (
+        "sf2_plugin.commands.data_audit:add_arguments",
+        "find labels that look wrong, by a model",
+    ),
     "split": (
         "sf2_plugin.commands.data_split:add_arguments",
         "divide people, never their images, into train and val",
@@ -37,7 +41,7 @@ COMMANDS = {
     ),
 }
 #: How many names of a kind are printed; --json has them all.
-_SHOWN = 10
+SHOWN = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +57,8 @@ def listed(what: str, names: Iterable[str]) -> list[str]:
     names = list(names)
     if not names:
         return []
-    more = [f"  ... and {len(names) - _SHOWN} more (--json lists all)"] * (len(names) > _SHOWN)
-    return [f"{what}: {len(names)}", *(f"  {name}" for name in names[:_SHOWN]), *more]
+    more = [f"  ... and {len(names) - SHOWN} more (--json lists all)"] * (len(names) > SHOWN)
+    return [f"{what}: {len(names)}", *(f"  {name}" for name in names[:SHOWN]), *more]
 
 
 def embed_folder(model: Model, faces: FaceFolder) -> NDArray[np.floating]:
