@@ -97,24 +97,6 @@ def alive(process):
     return True
 
 
-def test_told_to_end_at_any_moment_of_a_real_run(saved):
-    """In Python's own start nothing of this project has run yet, and it ends as it does."""
-    begun = time.monotonic()
-    subprocess.run([*SF2, "eval", "pairs", "e.npz", "--html", "o.html"], cwd=saved, check=True)
-    whole = time.monotonic() - begun
-    (saved / "o.html").unlink()
-    rng = np.random.default_rng(0)
-    for moment in rng.uniform(0.15, 1, 8):
-        command = [*SF2, "eval", "pairs", "e.npz", "--html", "o.html"]
-        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        process = subprocess.Popen(command, cwd=saved, **pipes)
-        time.sleep(moment * whole)
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=20)
-        assert (process.returncode, error) in ((130, "sf2: interrupted\n"), (0, ""))
-        assert {path.name for path in saved.iterdir()} <= {"e.npz", "o.html"}
-
-
 @pytest.fixture
 def saved(tmp_path):
     """A folder with saved embeddings of pairs."""
