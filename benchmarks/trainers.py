@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from packaging.version import Version
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sf2_plugin import PartialFCSphereFace2, SphereFace2
 from sf2_plugin.atomic import atomic_file
+from sf2_plugin.compat import TORCH
 
 PRESETS = ("opensphere", "wespeaker")
 CLASSES, DIM, FEATURES, BATCH, STEPS = 21, 16, 12, 8, 6
@@ -418,6 +420,12 @@ def train(ranks: int) -> dict[str, dict[str, Answer]]:
                     answers[name][preset] = mode.train(preset)
                 except RuntimeError as error:
                     answers[name][preset] = str(error)
+                except (ImportError, AttributeError, TypeError):
+                    if Version("2.11") <= TORCH:
+                        raise
+                    # An older torch does not have it, or not on a CPU.
+                    del answers[name]
+                    break
     return answers
 
 
@@ -460,7 +468,8 @@ def page() -> str:
     lines, refusals, tried = [], {}, {}
     for name, mode in MODES.items():
         if name not in answers[mode.ranks][0]:
-            lines.append(f"| {name} | {mode.ranks} | not tried: {mode.needs} is not installed | |")
+            absent = f"{mode.needs or 'a newer torch'} is not installed"
+            lines.append(f"| {name} | {mode.ranks} | not tried: {absent} | |")
             continue
         if mode.needs:
             tried[mode.needs] = importlib.metadata.version(mode.needs)

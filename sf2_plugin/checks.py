@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -13,9 +13,8 @@ from .compat import plain
 INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def require_one_of(name: str, value: object, known: Iterable[str]) -> None:
+def require_one_of(name: str, value: object, known: Collection[str]) -> None:
     """Raises ValueError where `value` is none of the names in `known`."""
-    known = tuple(known)
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
 

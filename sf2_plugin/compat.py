@@ -3,8 +3,10 @@
 Supported from torch 2.1 on. Also what torch tells only by names of its own.
 """
 
+import functools
+import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from packaging.version import Version
@@ -15,6 +17,8 @@ TORCH = Version(Version(torch.__version__).base_version)
 
 #: From torch 2.10 on, CUDA multiplies half-precision factors and adds the result up in float32.
 MIXED_PRODUCTS = Version("2.10") <= TORCH
+
+logger = logging.getLogger("sf2_plugin")
 
 
 class _EagerOperator:
@@ -52,11 +56,28 @@ Called = TypeVar("Called", bound=Callable[..., Any])
 
 
 def compiled_with_operators(function: Called) -> Called:
-    """`function`, which `torch.compile` calls between its graphs before torch 2.4.
+    """`function`, which `torch.compile` leaves out of its graphs before torch 2.4, and says so."""
+    if hasattr(torch.library, "custom_op"):
+        return function
 
-    There are no operators there that it could take in; with ``fullgraph=True`` it says so.
-    """
-    return function if hasattr(torch.library, "custom_op") else torch.compiler.disable(function)
+    @functools.wraps(function)
+    def eager(*args: Any, **kwargs: Any) -> Any:
+        if is_compiling():
+            return _leave_graph(function, *args, **kwargs)
+        return function(*args, **kwargs)
+
+    return cast(Called, eager)
+
+
+@torch.compiler.disable
+def _leave_graph(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    _say_once("torch.compile leaves SphereFace2's loss out of its graphs before torch 2.4")
+    return function(*args, **kwargs)
+
+
+@functools.cache
+def _say_once(sentence: str) -> None:
+    logger.warning("%s, and this is %s", sentence, torch.__version__)
 
 
 def autocast_dtype(device_type: str) -> torch.dtype | None:
@@ -74,7 +95,7 @@ def is_compiling() -> bool:
     """Whether `torch.compile` is looking on."""
     if hasattr(torch.compiler, "is_compiling"):
         return torch.compiler.is_compiling()
-    return False  # Before torch 2.3 this is asked in eager mode alone.
+    return torch._utils.is_compiling()  # Before torch 2.3.
 
 
 def keeps_graph() -> bool:

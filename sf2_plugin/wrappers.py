@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
+from .compat import is_compiling
 from .definition import unit
 from .distributed import rank_and_world_size
 
@@ -93,4 +94,4 @@ def _store(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
 
 def _is_sharded_tensor(tensor: Any) -> bool:
     """Whether it is a DTensor, without importing what defines them."""
-    return hasattr(tensor, "placements") and hasattr(tensor, "to_local")
+    return not is_compiling() and hasattr(tensor, "placements") and hasattr(tensor, "to_local")

@@ -17,3 +17,8 @@ def runnable(backend):
 
 def device_of(backend):
     return CUDA if backend == "triton" and torch.cuda.is_available() else CPU
+
+
+def needs(there, version):
+    """Skips a test of what torch has from that version on."""
+    return pytest.mark.skipif(not there, reason=f"needs torch {version}")

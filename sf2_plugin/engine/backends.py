@@ -93,10 +93,12 @@ BACKENDS: Mapping[str, Backend] = MappingProxyType(
 #: What "auto" chooses from, the fastest first; the last runs anywhere.
 AUTO = ("triton", "chunked")
 
+_NAMES = ("auto", *BACKENDS)
+
 
 def check_backend(backend: str) -> None:
     """Raises ValueError where there is no such backend."""
-    require_one_of("backend", backend, ("auto", *BACKENDS))
+    require_one_of("backend", backend, _NAMES)
 
 
 def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype = torch.float32) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from sf2_plugin import PartialFCSphereFace2, SphereFace2
 
-from ..devices import device_of, runnable
+from ..devices import device_of, needs, runnable
 
 STEPS = list(itertools.product([0.0, 0.9], [0.0, 5e-4]))
 
@@ -58,7 +58,8 @@ def test_equals_the_optimizers_step(backend, preset, momentum, weight_decay, kin
     torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(fused.weight, head.weight)
     torch.testing.assert_close(fused.bias, head.bias)
-    torch.testing.assert_close(fused_optimizer.state_dict(), optimizer.state_dict())
+    if momentum:  # Without, older optimizers hold states of nothing.
+        torch.testing.assert_close(fused_optimizer.state_dict(), optimizer.state_dict())
 
 
 def test_a_checkpoint_goes_on_without_the_fusion():
@@ -75,6 +76,7 @@ def test_a_checkpoint_goes_on_without_the_fusion():
     torch.testing.assert_close(resumed.weight, head.weight)
 
 
+@needs(hasattr(torch.amp, "GradScaler"), "2.3")
 def test_a_loss_scaler_changes_nothing():
     head = SphereFace2(50, 16)
     plain = copy.deepcopy(head)

@@ -5,11 +5,15 @@ import itertools
 
 import pytest
 import torch
+from packaging.version import Version
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jvp, vmap
 
 from sf2_plugin import PRESETS, PartialFCSphereFace2, Recipe, SphereFace2, sphereface2_loss
+from sf2_plugin.compat import TORCH
+
+from ..devices import needs
 
 
 @pytest.fixture
@@ -127,6 +131,7 @@ def compiled(function):
     return torch.compile(function, backend=counter, fullgraph=True), counter
 
 
+@needs(Version("2.11") <= TORCH, "2.11")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_hyperparameters_change_without_another_compilation(batch, preset):
     head = head_of(preset=preset)
@@ -138,6 +143,7 @@ def test_hyperparameters_change_without_another_compilation(batch, preset):
     assert counter.frame_count == 1
 
 
+@needs(Version("2.11") <= TORCH, "2.11")
 def test_the_functional_form_is_compiled_once_for_all_numbers(batch):
     head = head_of()
     run, counter = compiled(sphereface2_loss)
@@ -148,6 +154,7 @@ def test_the_functional_form_is_compiled_once_for_all_numbers(batch):
     assert counter.frame_count == 1
 
 
+@needs(Version("2.11") <= TORCH, "2.11")
 def test_a_learning_rate_that_is_a_tensor_changes_without_another_compilation(batch):
     heads = [head_of(), head_of()]
     for head, rate in zip(heads, (torch.tensor(0.1), 0.1), strict=True):
