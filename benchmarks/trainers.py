@@ -340,6 +340,7 @@ class Mode:
         ranks: how many take part.
         expected: the same for one process that computes the loss by its definition.
         needs: a package beside torch.
+        since: the torch it works from, where older ones lack something or do not have it on a CPU.
         refused: presets which it refuses, by a RuntimeError.
     """
 
@@ -347,6 +348,7 @@ class Mode:
     ranks: int = 1
     expected: Callable[[str], Parameters] = plain
     needs: str | None = None
+    since: str = "2.1"
     refused: tuple[str, ...] = ()
 
 
@@ -356,20 +358,22 @@ def _ddp(**options: Any) -> Callable[[str], Parameters]:
 
 MODES: dict[str, Mode] = {
     "one process": Mode(lambda p: plain(p, "auto")),
-    "torch.compile": Mode(compiled),
+    "torch.compile": Mode(compiled, since="2.4"),
     "torch.compile, the margin changing": Mode(
-        lambda p: margin_schedule(p, "auto", True), expected=margin_schedule
+        lambda p: margin_schedule(p, "auto", True), expected=margin_schedule, since="2.11"
     ),
     "gradients accumulated over batches": Mode(
         lambda p: accumulated(p, "auto"), expected=accumulated
     ),
     "EMA (`AveragedModel`)": Mode(lambda p: averaged(p, "auto"), expected=averaged),
-    "`GradScaler`": Mode(scaled),
-    "`GradScaler` that skips a step": Mode(lambda p: skipped(p, "auto"), expected=skipped),
+    "`GradScaler`": Mode(scaled, since="2.3"),
+    "`GradScaler` that skips a step": Mode(
+        lambda p: skipped(p, "auto"), expected=skipped, since="2.3"
+    ),
     "`torch.func.grad`, `functional_call`": Mode(functional),
     "`fuse_sgd`": Mode(fused),
     "`fuse_sgd`, `GradScaler` that skips a step": Mode(
-        lambda p: skipped(p, "auto", True), expected=skipped
+        lambda p: skipped(p, "auto", True), expected=skipped, since="2.3"
     ),
     "`PartialFCSphereFace2`": Mode(partial_fc),
     "Accelerate": Mode(accelerate, needs="accelerate"),
@@ -381,7 +385,7 @@ MODES: dict[str, Mode] = {
     "DDP, accumulation with `no_sync`": Mode(
         lambda p: accumulated(p, "auto", DistributedDataParallel), 2, accumulated
     ),
-    "DDP, torch.compile": Mode(ddp_compiled, 2),
+    "DDP, torch.compile": Mode(ddp_compiled, 2, since="2.4"),
     "DDP, `fuse_sgd`": Mode(lambda p: fused(p, DistributedDataParallel), 2, refused=PRESETS),
     "DDP, `find_unused_parameters`, `fuse_sgd`": Mode(
         lambda p: fused(p, lambda n: DistributedDataParallel(n, find_unused_parameters=True)),
@@ -389,15 +393,17 @@ MODES: dict[str, Mode] = {
         refused=PRESETS,
     ),
     "ZeRO (`ZeroRedundancyOptimizer`)": Mode(zero, 2),
-    "FSDP1": Mode(lambda p: fsdp1(p, False), 2, refused=("opensphere",)),
-    "FSDP1, `use_orig_params`": Mode(lambda p: fsdp1(p, True), 2, refused=("opensphere",)),
-    "FSDP1 around the backbone, DDP around the head": Mode(fsdp1_head_kept_out, 2),
-    "FSDP2 (`fully_shard`)": Mode(fsdp2, 2),
-    "FSDP2, the head a group of its own": Mode(lambda p: fsdp2(p, True), 2),
-    "FSDP2, `reshard_after_forward=False`": Mode(
-        lambda p: fsdp2(p, True, reshard_after_forward=False), 2
+    "FSDP1": Mode(lambda p: fsdp1(p, False), 2, refused=("opensphere",), since="2.11"),
+    "FSDP1, `use_orig_params`": Mode(
+        lambda p: fsdp1(p, True), 2, refused=("opensphere",), since="2.11"
     ),
-    "FSDP2, `fuse_sgd`": Mode(lambda p: fsdp2(p, fused=True), 2, refused=PRESETS),
+    "FSDP1 around the backbone, DDP around the head": Mode(fsdp1_head_kept_out, 2, since="2.11"),
+    "FSDP2 (`fully_shard`)": Mode(fsdp2, 2, since="2.11"),
+    "FSDP2, the head a group of its own": Mode(lambda p: fsdp2(p, True), 2, since="2.11"),
+    "FSDP2, `reshard_after_forward=False`": Mode(
+        lambda p: fsdp2(p, True, reshard_after_forward=False), 2, since="2.11"
+    ),
+    "FSDP2, `fuse_sgd`": Mode(lambda p: fsdp2(p, fused=True), 2, refused=PRESETS, since="2.11"),
     "`PartialFCSphereFace2`, the backbone in DDP": Mode(partial_fc, 2),
     "`PartialFCSphereFace2`, `fuse_sgd`": Mode(lambda p: partial_fc(p, True), 2),
 }
@@ -406,13 +412,20 @@ MODES: dict[str, Mode] = {
 Answer = Parameters | str
 
 
+def absent(mode: Mode) -> str | None:
+    """What a mode needs and is not there."""
+    if mode.needs is not None and find_spec(mode.needs) is None:
+        return mode.needs
+    return f"torch {mode.since}" if Version(mode.since) > TORCH else None
+
+
 def train(ranks: int) -> dict[str, dict[str, Answer]]:
     """All modes of that many ranks, on this one, by name and preset: parameters, or the refusal."""
     answers: dict[str, dict[str, Answer]] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, mode in MODES.items():
-            if mode.ranks != ranks or not (mode.needs is None or find_spec(mode.needs)):
+            if mode.ranks != ranks or absent(mode):
                 continue
             answers[name] = {}
             for preset in PRESETS:
@@ -420,12 +433,6 @@ def train(ranks: int) -> dict[str, dict[str, Answer]]:
                     answers[name][preset] = mode.train(preset)
                 except RuntimeError as error:
                     answers[name][preset] = str(error)
-                except (ImportError, AttributeError, TypeError):
-                    if Version("2.11") <= TORCH:
-                        raise
-                    # An older torch does not have it, or not on a CPU.
-                    del answers[name]
-                    break
     return answers
 
 
@@ -467,9 +474,8 @@ def page() -> str:
     answers = {ranks: on_ranks(ranks) for ranks in (1, 2)}
     lines, refusals, tried = [], {}, {}
     for name, mode in MODES.items():
-        if name not in answers[mode.ranks][0]:
-            absent = f"{mode.needs or 'a newer torch'} is not installed"
-            lines.append(f"| {name} | {mode.ranks} | not tried: {absent} | |")
+        if absent(mode):
+            lines.append(f"| {name} | {mode.ranks} | not tried: needs {absent(mode)} | |")
             continue
         if mode.needs:
             tried[mode.needs] = importlib.metadata.version(mode.needs)

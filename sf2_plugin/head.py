@@ -243,7 +243,8 @@ class SphereFace2(nn.Module):
     def _loss(
         self, x: Tensor, weight: Tensor, labels: Tensor, bias: Tensor, negative_weight: float = 1.0
     ) -> Tensor:
-        def compute(x: Tensor, weight: Tensor, sgd: SGDStep | None) -> Tensor:
+        # Before torch 2.6, torch.compile stumbles over `SGDStep | None` within a function.
+        def compute(x: Tensor, weight: Tensor, sgd: Any) -> Tensor:
             return sphereface2_loss(
                 x,
                 weight,

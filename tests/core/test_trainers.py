@@ -1,10 +1,8 @@
 """Trainers and parallel modes train as one process with the reference backend, or are refused."""
 
 import pytest
-from packaging.version import Version
 
-from benchmarks.trainers import MODES, PRESETS, TOLERANCE, difference, train
-from sf2_plugin.compat import TORCH
+from benchmarks.trainers import MODES, PRESETS, TOLERANCE, absent, difference, train
 
 from ..ranks import on_ranks
 
@@ -23,9 +21,8 @@ def answers():
 @pytest.mark.parametrize("name", MODES)
 def test_trains_as_one_process_or_is_refused(answers, name, preset):
     mode = MODES[name]
-    if name not in answers[mode.ranks][0]:
-        assert mode.needs or Version("2.11") > TORCH
-        pytest.skip(f"needs {mode.needs or 'a newer torch'}")
+    if absent(mode):
+        pytest.skip(f"needs {absent(mode)}")
     found = difference(mode, preset, [rank[name][preset] for rank in answers[mode.ranks]])
     if preset in mode.refused:
         assert isinstance(found, str)
