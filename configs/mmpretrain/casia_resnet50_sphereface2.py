@@ -8,3 +8,4 @@ _base_ = [
 ]
 
 model = dict(head=dict(type="SphereFace2ClsHead", num_classes=10572, in_channels=512))
+auto_scale_lr = dict(base_batch_size=128)

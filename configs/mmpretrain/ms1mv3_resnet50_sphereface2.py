@@ -3,3 +3,4 @@
 _base_ = "casia_resnet50_sphereface2.py"
 
 model = dict(head=dict(num_classes=93431, preset="opensphere-ms1m"))
+auto_scale_lr = dict(base_batch_size=1024)

@@ -4,3 +4,4 @@
 _base_ = "glint360k_resnet101_partial_fc.py"
 
 model = dict(backbone=dict(depth=152), head=dict(num_classes=2059906))
+auto_scale_lr = dict(base_batch_size=4096)

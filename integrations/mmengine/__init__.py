@@ -17,6 +17,7 @@ from sf2_plugin import PartialFCSphereFace2, SphereFace2  # noqa: E402
 from sf2_plugin.ending import wait_at_exit  # noqa: E402
 
 from .checkpoints import allow_mmengine_checkpoints  # noqa: E402
+from .cpu import serve_cpu  # noqa: E402
 from .datasets import FacePairDataset  # noqa: E402
 from .logs import log_to_mmengine  # noqa: E402
 from .margin_schedule import MarginScheduleHook  # noqa: E402
@@ -30,6 +31,7 @@ MODELS.register_module(module=SphereFace2, force=True)
 MODELS.register_module(module=PartialFCSphereFace2, force=True)
 allow_mmengine_checkpoints()
 log_to_mmengine()
+serve_cpu()
 patch_runner()
 patch_rules()
 wait_at_exit()

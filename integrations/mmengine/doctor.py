@@ -1,5 +1,7 @@
 """Whether the switch works in MMEngine here, found by making it."""
 
+from importlib.util import find_spec
+
 import torch
 from mmengine.registry import MODELS
 
@@ -13,4 +15,7 @@ def switch() -> Finding:
     loss = MODELS.build(dict(type="SphereFace2", num_classes=3, embedding_size=4))
     loss(torch.ones(2, 4), torch.tensor([0, 2])).backward()
     found = installed("mmengine", "onedl-mmengine")
-    return Finding("mmengine", True, f'{found}: dict(type="SphereFace2") takes a step')
+    said = f'{found}: dict(type="SphereFace2") takes a step'
+    if find_spec("pkg_resources") is None:
+        said += '; `_base_ = ["mmpretrain::..."]` needs pkg_resources: pip install "setuptools<82"'
+    return Finding("mmengine", True, said)

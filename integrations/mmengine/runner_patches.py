@@ -1,4 +1,4 @@
-"""What is done around Runner's methods for a model whose head is sharded.
+"""What is done around Runner's methods for a model whose head is sharded, or without a GPU.
 
 MMEngine takes a model to be the same on every rank: it wraps the whole of it in DDP, broadcasts
 its weights from rank 0, and rank 0 alone saves. `PATCHES` names what is done otherwise where the
@@ -20,6 +20,7 @@ from sf2_plugin import PartialFCSphereFace2
 from sf2_plugin.distributed import on_all_ranks
 from sf2_plugin.shards import MARK, WORLD_SIZE, copy_centers
 
+from .cpu import wrapper_without_gpu
 from .optimizer_places import optimizers, places
 from .partial_fc import PartialFCHook, sharded_head
 from .patching import patch_methods
@@ -27,7 +28,7 @@ from .shards import STEP, optimizer_state, save_together, shard_of, shards_of
 
 
 def _wrap_model(original: Any, runner: Runner, wrapper: dict | None, model: nn.Module) -> nn.Module:
-    head = sharded_head(model)
+    head, wrapper = sharded_head(model), wrapper_without_gpu(runner, wrapper)
     if head is None:
         return original(runner, wrapper, model)
     head.register_state_dict_post_hook(_leave_out)

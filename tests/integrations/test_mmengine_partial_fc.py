@@ -15,7 +15,7 @@ import torch
 pytest.importorskip("mmpretrain", reason='needs pip install "sf2-plugin[mmpretrain]"')
 
 import sf2_plugin.integrations.mmpretrain  # noqa: F401
-from mmengine.config import Config
+from mmengine.dist import init_dist
 from mmengine.hooks import Hook
 from mmengine.model import BaseDataPreprocessor, BaseModule, is_model_wrapper
 from mmengine.optim import OptimWrapper
@@ -103,7 +103,7 @@ def build_model(partial_fc):
 
 def train(folder, name, partial_fc=True, clip="norm", epochs=EPOCHS, **kwargs):
     """A runner that has trained, the losses of its iterations, and its last verification."""
-    world_size = distributed.get_world_size() if distributed.is_initialized() else 1
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
     losses = Losses()
     pair_set = dict(ann_file=str(folder / "faces.bin"), pipeline=[to_inputs])
     verification = FaceVerificationHook([pair_set], folds=2, batch_size=5)
@@ -127,8 +127,6 @@ def train(folder, name, partial_fc=True, clip="norm", epochs=EPOCHS, **kwargs):
         randomness=dict(seed=0),
         log_level="ERROR",
         launcher="none" if world_size == 1 else "pytorch",
-        # MMEngine names a GPU where the config does not.
-        cfg=Config(dict(model_wrapper_cfg=dict(device_ids=None))),
         **kwargs,
     )
     runner.train()
@@ -161,7 +159,8 @@ def overflow():
 
 
 def worker(folder):
-    distributed.init_process_group("gloo")
+    # Where there is no GPU, ranks talk by gloo instead.
+    init_dist("pytorch", backend="gloo" if torch.cuda.is_available() else "nccl")
     rank = distributed.get_rank()
     answer = {}
     for clip in ("norm", "value"):

@@ -10,3 +10,5 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", begin=1, T_max=max_epochs - 1, convert_to_iter_based=True),
 ]
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
+# For `tools/train.py --auto-scale-lr`: faces of all GPUs at which the rate is right.
+auto_scale_lr = dict(base_batch_size=64)
