@@ -456,7 +456,7 @@ class Hostile:
 
 def test_checkpoints_still_run_no_code(tmp_path, capsys):
     torch.save({"history": HistoryBuffer([1.0], [1]), "more": Hostile()}, tmp_path / "bad.pth")
-    with pytest.raises(ValueError, match=r"bad\.pth: not readable"):
+    with pytest.raises(ValueError, match=r"bad\.pth: .*(print|not readable)"):
         load_torch_file(tmp_path / "bad.pth")
     assert "this must not run" not in capsys.readouterr().out
 
@@ -467,7 +467,7 @@ def test_the_history_gives_its_statistics_and_no_other_attribute(tmp_path):
             return (getattr, (HistoryBuffer, "register_statistics"))
 
     torch.save({"history": Reads()}, tmp_path / "bad.pth")
-    with pytest.raises(ValueError, match=r"bad\.pth: not readable"):
+    with pytest.raises(ValueError, match=r"bad\.pth: .*(print|not readable)"):
         load_torch_file(tmp_path / "bad.pth")
 
 
