@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from packaging.version import Version
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.autograd import Function
 
 TORCH = Version(Version(torch.__version__).base_version)
@@ -115,3 +115,32 @@ def plain(tensor: Tensor) -> Tensor:
     while not is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         tensor = torch._C._functorch.get_unwrapped(tensor)
     return tensor
+
+
+def all_gather_single(everyone: Tensor, mine: Tensor, group: Any = None) -> None:
+    """Every rank's `mine`, one below the other, into `everyone`."""
+    if hasattr(distributed, "all_gather_single"):  # Newer torch, where the older name warns.
+        distributed.all_gather_single(everyone, mine, group=group)
+    elif _single_is_served(group):
+        distributed.all_gather_into_tensor(everyone, mine, group=group)
+    else:
+        parts = everyone.chunk(distributed.get_world_size(group))
+        distributed.all_gather(list(parts), mine, group=group)
+
+
+def reduce_scatter_single(mine: Tensor, everyone: Tensor, group: Any = None) -> None:
+    """The sum over ranks of this one's part of `everyone`, into `mine`."""
+    if hasattr(distributed, "reduce_scatter_single"):
+        distributed.reduce_scatter_single(mine, everyone, group=group)
+    elif _single_is_served(group):
+        distributed.reduce_scatter_tensor(mine, everyone, group=group)
+    else:
+        total = everyone.clone()
+        distributed.all_reduce(total, group=group)
+        parts = total.chunk(distributed.get_world_size(group))
+        mine.copy_(parts[distributed.get_rank(group)])
+
+
+def _single_is_served(group: Any) -> bool:
+    """Whether the group exchanges single tensors: before torch 2.4, gloo takes lists of them."""
+    return Version("2.4") <= TORCH or distributed.get_backend(group) == "nccl"

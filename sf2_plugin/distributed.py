@@ -15,14 +15,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-_all_gather: Any
-_reduce_scatter: Any
-if hasattr(distributed, "all_gather_single"):  # Newer torch, where the older names warn.
-    _all_gather = distributed.all_gather_single
-    _reduce_scatter = distributed.reduce_scatter_single
-elif distributed.is_available():
-    _all_gather = distributed.all_gather_into_tensor
-    _reduce_scatter = distributed.reduce_scatter_tensor
+from .compat import all_gather_single, reduce_scatter_single
 
 #: A torch.distributed process group; None stands for all ranks.
 ProcessGroup = Any
@@ -153,7 +146,7 @@ def gather_numbers(mine: Tensor, group: ProcessGroup = None) -> list[list[int]]:
     if world_size == 1:
         return [mine.tolist()]
     everyone = mine.new_empty(world_size * len(mine))
-    _all_gather(everyone, mine, group=group)
+    all_gather_single(everyone, mine, group=group)
     return everyone.view(world_size, len(mine)).tolist()
 
 
@@ -202,7 +195,7 @@ class _Gather(Function):
         padded = _pad(rows, largest).contiguous()
         everyone = padded.new_empty(len(sizes) * largest, *rows.shape[1:])
         if largest:
-            _all_gather(everyone, padded, group=group)
+            all_gather_single(everyone, padded, group=group)
         if min(sizes) == largest:
             return everyone
         parts = zip(everyone.split(largest), sizes, strict=True)
@@ -216,7 +209,7 @@ class _Gather(Function):
         parts = [_pad(part, largest) for part in gradient.split(ctx.sizes)]
         mine = gradient.new_empty(largest, *gradient.shape[1:])
         if largest:
-            _reduce_scatter(mine, torch.cat(parts), group=ctx.group)
+            reduce_scatter_single(mine, torch.cat(parts), group=ctx.group)
         rank, world_size = rank_and_world_size(ctx.group)
         return (mine[: ctx.sizes[rank]] * world_size).to(dtype), None, None
 
