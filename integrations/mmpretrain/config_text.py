@@ -7,7 +7,7 @@ refused.
 import ast
 from typing import Any
 
-#: Longer than a config with the names of 100,000 people; parsing takes some 200 times the memory.
+#: Longer than a config with the names of 100,000 people; parsing takes up to 1 GB of memory.
 MOST_CHARACTERS = 2_000_000
 
 

@@ -39,8 +39,7 @@ class SphereFace2ClsHead(ClsHead):
     ``randomness=dict(diff_rank_seed=True)`` the first centers depend on the number of ranks.
 
     **Mixed precision.** ArcFaceClsHead turns autocast off. This head does not: under
-    `AmpOptimWrapper` its matrix products take autocast's dtype, which halves their memory, and the
-    loss and its sums stay float32.
+    `AmpOptimWrapper` its matrix products take autocast's dtype; the loss and its sums stay float32.
 
     Args:
         num_classes: identities in the training set.
