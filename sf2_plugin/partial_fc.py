@@ -38,6 +38,7 @@ from .ending import wait_at_exit
 from .engine.backends import resolve_backend
 from .engine.memory import large_empty_like
 from .head import SphereFace2
+from .wrappers import check_not_wrapped
 
 NEGATIVE_WEIGHTINGS = ("unbiased", "none")
 
@@ -192,7 +193,8 @@ class PartialFCSphereFace2(SphereFace2):
         Raises:
             TypeError, ValueError: what is wrong with a rank's batch, or differs between ranks; on
                 every rank at once.
-            RuntimeError: torch.distributed was initialised after the head was built.
+            RuntimeError: torch.distributed was initialised after the head was built; the head sits
+                in DistributedDataParallel or FSDP.
         """
         require_none(indices_tuple=indices_tuple, ref_emb=ref_emb, ref_labels=ref_labels)
         group = self.process_group
@@ -204,6 +206,7 @@ class PartialFCSphereFace2(SphereFace2):
                 )
             )
         if self.world_size > 1:
+            check_not_wrapped(self)
             x, labels = self._gathered(embeddings, labels)
         else:
             check_inputs(embeddings, self.weight, labels, self.bias)

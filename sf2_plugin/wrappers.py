@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from .compat import is_compiling
@@ -57,6 +58,26 @@ def check_fused_ranks(head: Any) -> None:
         raise RuntimeError(
             "fuse_sgd must move the centers that are kept, got a copy of a wrapper's (FSDP or "
             "DataParallel): take PartialFCSphereFace2, or leave fuse_sgd out"
+        )
+
+
+def check_not_wrapped(head: Any) -> None:
+    """Raises RuntimeError where a wrapper takes the shards of `head` for copies of one parameter.
+
+    It would make the ranks' class centers equal, or average their gradients.
+    """
+    active = getattr(DistributedDataParallel, "_active_ddp_module", None)
+    held = getattr(active, "_module_parameters", ())
+    wrapper = None
+    if any(parameter is head.weight for parameter in held):
+        wrapper = "DistributedDataParallel"
+    elif getattr(head, "_is_fsdp_managed_module", False) or _is_sharded_tensor(head.weight):
+        wrapper = "FSDP"
+    if wrapper:
+        raise RuntimeError(
+            f"PartialFCSphereFace2 must stay out of {wrapper}, which takes every rank's class "
+            "centers for the same, got one inside it: wrap the backbone alone, and call the head "
+            "on its embeddings"
         )
 
 

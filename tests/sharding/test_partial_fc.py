@@ -303,11 +303,31 @@ def outside_of_the_group():
             PartialFCSphereFace2(11, SIZE, process_group=group)
 
 
+class Whole(torch.nn.Module):
+    def __init__(self, head):
+        super().__init__()
+        self.backbone, self.head = torch.nn.Linear(SIZE, SIZE), head
+
+    def forward(self, x, labels):
+        return self.head(self.backbone(x), labels)
+
+
+def inside_ddp():
+    ddp = torch.nn.parallel.DistributedDataParallel
+    x, labels = torch.randn(4, SIZE), torch.arange(4)
+    whole = Whole(PartialFCSphereFace2(12, SIZE))
+    with pytest.raises(RuntimeError, match="must stay out of DistributedDataParallel"):
+        ddp(whole)(x, labels)
+    ignored = ["head.weight", "head.bias"]
+    ddp._set_params_and_buffers_to_ignore_for_model(whole, ignored)
+    return ddp(whole)(x, labels).item()
+
+
 def everything(rank):
     parts = (gradients, five_steps, sampled_draws, collectives)
     parts += (without_gradient, half_precision, outside_of_the_group)
     if distributed.get_world_size() > 1:
-        parts += (disagreements,)
+        parts += (disagreements, inside_ddp)
     return {part.__name__: part() for part in parts}
 
 
@@ -322,6 +342,11 @@ def answers():
         return [answer[part] for answer in cache[world_size]]
 
     return ask
+
+
+def test_a_head_inside_ddp_is_refused_unless_ddp_leaves_it_alone(answers):
+    first, second = answers(2, "inside_ddp")
+    assert first == second
 
 
 @pytest.mark.parametrize("world_size", WORLD_SIZES)
