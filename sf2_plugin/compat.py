@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from packaging.version import Version
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.autograd import Function
 
 TORCH = Version(Version(torch.__version__).base_version)
@@ -144,3 +144,13 @@ def reduce_scatter_single(mine: Tensor, everyone: Tensor, group: Any = None) -> 
 def _single_is_served(group: Any) -> bool:
     """Whether the group exchanges single tensors: before torch 2.4, gloo takes lists of them."""
     return Version("2.4") <= TORCH or distributed.get_backend(group) == "nccl"
+
+
+def hook_state_dict(module: nn.Module, *, saved: Callable[..., None], loads: Callable) -> None:
+    """Call `saved` with what `module.state_dict` gives, and `loads` before it is loaded."""
+    if hasattr(module, "register_state_dict_post_hook"):
+        module.register_state_dict_post_hook(saved)
+        module.register_load_state_dict_pre_hook(loads)
+    else:  # Before torch 2.5, names of its own.
+        module._register_state_dict_hook(saved)
+        module._register_load_state_dict_pre_hook(loads, with_module=True)

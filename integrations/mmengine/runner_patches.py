@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sf2_plugin import PartialFCSphereFace2
+from sf2_plugin.compat import hook_state_dict
 from sf2_plugin.distributed import on_all_ranks
 from sf2_plugin.shards import MARK, WORLD_SIZE, copy_centers
 
@@ -31,8 +32,7 @@ def _wrap_model(original: Any, runner: Runner, wrapper: dict | None, model: nn.M
     head, wrapper = sharded_head(model), wrapper_without_gpu(runner, wrapper)
     if head is None:
         return original(runner, wrapper, model)
-    head.register_state_dict_post_hook(_leave_out)
-    head.register_load_state_dict_pre_hook(_fill_in)
+    hook_state_dict(head, saved=_leave_out, loads=_fill_in)
     own = {id(parameter) for parameter in head.parameters()}
     names = {name for name, parameter in model.named_parameters() if id(parameter) in own}
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)
