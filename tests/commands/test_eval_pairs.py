@@ -422,7 +422,9 @@ def test_a_checkpoint_runs_no_code(trained, tmp_path, evaluate):
         assert status == 2, message
         assert message in error
     torch.save({"state_dict": content["state_dict"]}, path)
-    assert "no checkpoint of MMPretrain" in evaluate(path, "--pairs", pairs)[1]
+    assert (
+        "It has no config, as MMPretrain's checkpoints have" in evaluate(path, "--pairs", pairs)[1]
+    )
     assert not list(tmp_path.rglob("executed"))
 
 

@@ -227,7 +227,9 @@ def test_a_gpu_takes_triton_where_it_can(
     monkeypatch, log, capability, installed, dtype, backend, why
 ):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    monkeypatch.setattr(backends, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    looks = (lambda: None) if installed else backends.unfit_triton.__wrapped__
+    monkeypatch.setattr(backends, "unfit_triton", looks)
     assert resolve_backend("auto", torch.device("cuda:0"), dtype) == backend
     (message,) = log.messages
     assert why in message

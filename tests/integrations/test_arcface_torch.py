@@ -390,7 +390,7 @@ def test_checkpoints_are_saved_and_resumed_on_all_ranks_or_on_none(tmp_path):
         assert answers["files"] == sorted([lock, path.name, "checkpoint_gpu_7.pt"])
         assert answers["recorded"] == 2
         assert answers["disk full"] == "OSError: rank 1 could not save: disk full"
-        start = "FileNotFoundError: rank 1 could not save: [Errno 2] No such file"
+        start = "FileNotFoundError: rank 1 could not save: [Errno 2] there is no such folder"
         assert answers["no folder"].startswith(start)
         assert answers["after disk full"] == answers["bare host"] == 1
         refused = f"rank {rank} could not resume: {path}"
