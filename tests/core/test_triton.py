@@ -188,6 +188,9 @@ check(kernels._scale, {"TILE": 2048}, tensor="*fp32", factor="*fp32", count="i64
 """
 
 
+@pytest.mark.skipif(
+    Version(triton.__version__) < Version("3.3"), reason="the compiler's calls are Triton 3.3's"
+)
 @pytest.mark.parametrize("capability", [80, 90])
 def test_every_kernel_compiles_for_a_gpu(capability, tmp_path):
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
