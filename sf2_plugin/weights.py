@@ -112,6 +112,21 @@ def named_tensors(content: Any) -> dict[str, Tensor]:
     return tensors
 
 
+def unwrapped(content: Any, needed: list[str]) -> dict[str, Tensor]:
+    """All tensors by the network's own names, where a wrapper put one beginning before each.
+
+    Args:
+        content: weights by name.
+        needed: names of the network.
+    """
+    tensors = named_tensors(content)
+    beginnings = _beginnings(tensors, needed)
+    if len(beginnings) != 1:
+        return tensors
+    (start,) = beginnings
+    return {key[len(start) :]: each for key, each in tensors.items() if key.startswith(start)}
+
+
 class _Found:
     """What lies under one beginning, and what is wrong with it as the network's weights."""
 

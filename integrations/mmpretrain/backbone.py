@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sf2_plugin import SphereFace2
 from sf2_plugin.evaluation import Calibration
 from sf2_plugin.reading import reading
+from sf2_plugin.weights import unwrapped
 
 from ..mmengine.datasets import pipeline_item, without_loaders
 from ..mmengine.embedding import embed_faces
@@ -70,6 +71,8 @@ class MMPretrainBackbone:
 
     def _load(self, path: Path, weights: dict[str, Any]) -> None:
         """The head's class centers may lie elsewhere, and are not asked for."""
+        own = [name for name in self.model.state_dict() if not name.startswith("head.")]
+        weights = unwrapped(weights, own)
         heads = {
             f"{name}.bias": module
             for name, module in self.model.named_modules()

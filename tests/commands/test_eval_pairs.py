@@ -400,6 +400,16 @@ def test_backbones_of_both_hosts_in_one_command(trained, tmp_path):
     assert [result["model"] for result in results] == ["epoch_2", "model"]
 
 
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "model.module."])
+def test_a_checkpoint_of_a_wrapped_model_is_the_same(evaluate, trained, tmp_path, wrapper):
+    checkpoint, pairs, _ = trained
+    content = load_torch_file(checkpoint)
+    weights = {f"{wrapper}{name}": each for name, each in content["state_dict"].items()}
+    torch.save({**content, "state_dict": weights}, tmp_path / "epoch_2.pth")
+    options = ["--pairs", pairs, "--folds", 4, "--calibration", "--json"]
+    assert evaluate(tmp_path / "epoch_2.pth", *options) == evaluate(checkpoint, *options)
+
+
 def test_a_checkpoint_runs_no_code(trained, tmp_path, evaluate):
     checkpoint, pairs, _ = trained
     content = load_torch_file(checkpoint)
