@@ -16,7 +16,7 @@ import torch
 
 from sf2_plugin.atomic import atomic_file
 from sf2_plugin.bench.environment import environment
-from sf2_plugin.bench.head import device_of, measure_head
+from sf2_plugin.bench.head_timing import device_of, measure_head
 from sf2_plugin.bench.measure import MIB, interleaved_medians, peak_memory
 from sf2_plugin.bench.peers import PACKAGES
 from sf2_plugin.engine.memory import nothing_kept

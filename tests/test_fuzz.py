@@ -288,7 +288,7 @@ work_dir = None
 @given(edits)
 def test_configs_in_checkpoints(edits):
     pytest.importorskip("mmpretrain")
-    from sf2_plugin.integrations.mmpretrain.backbone import read_config
+    from sf2_plugin.integrations.mmpretrain.checkpoint_backbone import read_config
 
     def read():
         with reading("x.pth"):

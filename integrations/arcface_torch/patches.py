@@ -16,7 +16,15 @@ import torch
 
 from sf2_plugin.patching import Make
 
-from . import checkpoints, cpu, loss, records, resuming, scripts, verification
+from . import (
+    cuda_calls,
+    head_choice,
+    resuming,
+    scripts,
+    verification,
+    whole_checkpoints,
+    without_mxnet,
+)
 from .host import remember_backbone, replace
 
 
@@ -133,8 +141,8 @@ PATCHES = (
         "mxnet cannot be imported",
         "train.rec and .bin files are read by sf2_plugin.data: mxnet cannot be imported",
         lambda run: run.trains and mxnet_is_missing(run),
-        {"dataset.MXFaceDataset": lambda original: records.RecordDataset},
-        prepare=lambda run: records.import_without_mxnet(),
+        {"dataset.MXFaceDataset": lambda original: without_mxnet.RecordDataset},
+        prepare=lambda run: without_mxnet.import_without_mxnet(),
     ),
     Patch(
         "scripts",
@@ -157,14 +165,14 @@ PATCHES = (
         "`--device cpu`",
         "no CUDA call",
         lambda run: run.device == "cpu",
-        cpu.CALLS,
+        cuda_calls.CALLS,
     ),
     Patch(
         "gloo",
         "`--device cpu`, in training",
         "gloo in place of nccl, in float32; DDP exchanges gradients in float16",
         lambda run: run.device == "cpu" and run.trains,
-        cpu.TRAINING,
+        cuda_calls.TRAINING,
     ),
     Patch(
         "workers",
@@ -189,8 +197,8 @@ PATCHES = (
         trains,
         {
             "backbones.get_model": remember_backbone,
-            "torch.save": checkpoints.save_whole,
-            "torch.load": checkpoints.load_checked,
+            "torch.save": whole_checkpoints.save_whole,
+            "torch.load": whole_checkpoints.load_checked,
         },
     ),
     Patch(
@@ -198,7 +206,7 @@ PATCHES = (
         "training",
         "a second job in the output folder of one that runs is refused",
         trains,
-        {"utils.utils_logging.init_logging": checkpoints.claim_then_log},
+        {"utils.utils_logging.init_logging": whole_checkpoints.claim_then_log},
     ),
     Patch(
         "schedule",
@@ -220,7 +228,7 @@ PATCHES = (
         "config.loss chooses the loss; without it the host's own runs",
         trains,
         # The class itself is changed, not what its name stands for: it calls itself by that name.
-        {"partial_fc_v2.PartialFC_V2.__new__": lambda original: staticmethod(loss.new)},
+        {"partial_fc_v2.PartialFC_V2.__new__": lambda original: staticmethod(head_choice.new)},
     ),
 )
 

@@ -16,15 +16,15 @@ from mmengine.registry import MODELS  # noqa: E402
 from sf2_plugin import PartialFCSphereFace2, SphereFace2  # noqa: E402
 from sf2_plugin.ending import wait_at_exit  # noqa: E402
 
-from .checkpoints import allow_mmengine_checkpoints  # noqa: E402
-from .cpu import serve_cpu  # noqa: E402
 from .datasets import FacePairDataset  # noqa: E402
+from .gloo_wrapper import serve_cpu  # noqa: E402
 from .logs import log_to_mmengine  # noqa: E402
-from .margin_schedule import MarginScheduleHook  # noqa: E402
+from .margin_hook import MarginScheduleHook  # noqa: E402
 from .metrics import FaceVerification  # noqa: E402
-from .partial_fc import PartialFCHook  # noqa: E402
+from .partial_fc_hook import PartialFCHook  # noqa: E402
 from .rules import patch_rules  # noqa: E402
 from .runner_patches import patch_runner  # noqa: E402
+from .safe_resume import allow_mmengine_checkpoints  # noqa: E402
 from .verification_hook import FaceVerificationHook  # noqa: E402
 
 MODELS.register_module(module=SphereFace2, force=True)

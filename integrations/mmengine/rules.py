@@ -8,7 +8,7 @@ that should grow, because of the "top" in it.
 from collections.abc import Callable
 from typing import Any
 
-from .patching import patch_methods
+from .method_patches import patch_methods
 
 #: What the figures of the weights before averaging are called by, after MMPretrain's own EMAHook.
 ORIGIN = "_origin"

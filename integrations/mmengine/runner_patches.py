@@ -21,11 +21,11 @@ from sf2_plugin.compat import hook_state_dict
 from sf2_plugin.distributed import on_all_ranks
 from sf2_plugin.shards import MARK, WORLD_SIZE, copy_centers
 
-from .cpu import wrapper_without_gpu
+from .gloo_wrapper import wrapper_without_gpu
+from .method_patches import patch_methods
 from .optimizer_places import optimizers, places
-from .partial_fc import PartialFCHook, sharded_head
-from .patching import patch_methods
-from .shards import STEP, optimizer_state, save_together, shard_of, shards_of
+from .partial_fc_hook import PartialFCHook, sharded_head
+from .rank_files import STEP, optimizer_state, save_together, shard_of, shards_of
 
 
 def _wrap_model(original: Any, runner: Runner, wrapper: dict | None, model: nn.Module) -> nn.Module:

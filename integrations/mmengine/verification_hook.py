@@ -15,8 +15,8 @@ from sf2_plugin.distributed import from_all_ranks, on_all_ranks
 from sf2_plugin.evaluation import PairReport
 from sf2_plugin.evaluation.pairs import FAR_TARGETS, check_pairs
 
+from .dataset_embedding import embed_faces
 from .datasets import FacePairDataset
-from .embedding import embed_faces
 from .listeners import check_monitored, monitored, tell_checkpoints, tell_now
 from .metrics import pair_figures, verify_faces
 from .rules import ORIGIN

@@ -6,7 +6,7 @@ from typing import Any
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from ..mmengine.patching import patch_methods
+from ..mmengine.method_patches import patch_methods
 
 
 def _matching(original: Any, retriever: Any, inputs: Tensor) -> dict[str, Tensor]:

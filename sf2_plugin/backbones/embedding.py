@@ -19,7 +19,7 @@ from ..atomic import atomic_file
 from ..data.alignment import align_face
 from ..data.arrays import read_arrays
 from ..data.images import decode_image
-from ..evaluation.checks import Pixels
+from ..evaluation.input_checks import Pixels
 from .protocol import Backbone
 
 BATCH_SIZE = 128

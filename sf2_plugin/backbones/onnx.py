@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..evaluation import Calibration
-from ..evaluation.checks import Pixels
+from ..evaluation.input_checks import Pixels
 from ..reading import reading
 from .digest import file_digest
 from .onnx_graph import RANGES, Preprocessing, read_preprocessing

@@ -15,8 +15,8 @@ from .protocol import Backbone
 
 #: Hosts' own backbones, which lie beside their adapters and are imported when they are wanted.
 HOSTS = {
-    "mmpretrain": "sf2_plugin.integrations.mmpretrain.backbone:MMPretrainBackbone",
-    "arcface_torch": "sf2_plugin.integrations.arcface_torch.backbone:ArcfaceTorchBackbone",
+    "mmpretrain": "sf2_plugin.integrations.mmpretrain.checkpoint_backbone:MMPretrainBackbone",
+    "arcface_torch": "sf2_plugin.integrations.arcface_torch.trained_backbone:ArcfaceTorchBackbone",
 }
 
 

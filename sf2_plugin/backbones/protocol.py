@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..data.images import pillow
 from ..evaluation import Calibration
-from ..evaluation.checks import Pixels
+from ..evaluation.input_checks import Pixels
 
 
 class Backbone(Protocol):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import FaceFolder
-from ..evaluation.checks import as_embeddings
+from ..evaluation.input_checks import as_embeddings
 from ..options import add_commands
 from ..terminal import json_text, say
 from .models import Model

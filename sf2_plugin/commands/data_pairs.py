@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data import read_face_folder
-from ..datasets.pairs import check_list, default_list, make_pairs, write_pairs
+from ..datasets.pair_choice import check_list, default_list, make_pairs, write_pairs
 from ..options import count
 from .data import embed_folder, print_figures
 from .models import add_backbone_options, read_models

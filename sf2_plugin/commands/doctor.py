@@ -18,7 +18,12 @@ from ..findings import Finding
 from ..integrations.requirements import version
 from ..terminal import json_text, say
 
-HOSTS = ("arcface_torch", "mmengine", "mmpretrain")
+#: Host -> the module of its adapter whose `switch` tries it.
+HOSTS = {
+    "arcface_torch": "checkout",
+    "mmengine": "switch_trial",
+    "mmpretrain": "head_trial",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     hosts = [switch(host) for host in HOSTS]
     asked_for: list[Finding] = []
     if arguments.arcface_torch:
-        from ..integrations.arcface_torch.doctor import examine as examine_arcface_torch
+        from ..integrations.arcface_torch.checkout import examine as examine_arcface_torch
 
         asked_for += examine_arcface_torch(arguments.arcface_torch)
     bad = [finding.name for finding in asked_for if not finding.good]
@@ -76,7 +81,7 @@ def switch(host: str) -> Finding:
     warnings.simplefilter("ignore")  # Of hosts about themselves.
     try:
         finding: Finding = importlib.import_module(
-            f"..integrations.{host}.doctor", __package__
+            f"..integrations.{host}.{HOSTS[host]}", __package__
         ).switch()
     except Exception as error:  # What does not fit together fails in a way of its own.
         return Finding(host, False, " ".join(str(error).split()) or type(error).__name__)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from ..data import FaceFolder, decode_image, read_face_folder
-from ..evaluation.checks import as_targets
 from ..evaluation.identification import FPIR_TARGETS, identify
 from ..evaluation.ijb import (
     IjbImages,
@@ -18,6 +17,7 @@ from ..evaluation.ijb import (
     read_ijb_images,
     read_ijb_probes,
 )
+from ..evaluation.input_checks import as_targets
 from ..evaluation.templates import pool_templates, rows_of
 from ..report.results import People, SearchResult
 from ..report.sections import identification_sections

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..data import PairSet, read_pairs
 from ..evaluation import Calibration, calibration_path, evaluate_calibration
 from ..evaluation.calibration import refit_pairs
-from ..evaluation.checks import as_embeddings, as_targets
+from ..evaluation.input_checks import as_embeddings, as_targets
 from ..evaluation.pairs import (
     FAR_TARGETS,
     check_pairs,

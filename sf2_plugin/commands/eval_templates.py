@@ -2,8 +2,8 @@
 
 import argparse
 
-from ..evaluation.checks import as_targets
 from ..evaluation.ijb import IjbImages, IjbPairs, read_ijb_images, read_ijb_pairs
+from ..evaluation.input_checks import as_targets
 from ..evaluation.templates import FAR_TARGETS, TemplateReport, verify_templates
 from ..report.results import TemplateResult
 from ..report.sections import template_sections

@@ -6,7 +6,7 @@ NumPy alone, and Pillow (`pip install "sf2-plugin[data]"`) where pixels are aske
 from .bins import read_pair_bin, write_pair_bin
 from .folders import FaceFolder, read_face_folder
 from .images import decode_image, encode_jpeg
-from .pairs import PairSet, read_pair_list, read_pairs
+from .pair_sets import PairSet, read_pair_list, read_pairs
 from .records import FaceRecords, IndexedRecords, unpack_record, write_records
 
 __all__ = [

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ..evaluation import Calibration
 from ..evaluation.calibration import g
-from ..evaluation.checks import Bools, Floats, Ids, as_embeddings
+from ..evaluation.input_checks import Bools, Floats, Ids, as_embeddings
 from ..evaluation.vectors import unit
 
 #: The loss's own, for models without a head of this kind; the order of the labels needs no more.

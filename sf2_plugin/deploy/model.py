@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..data.images import decode_image, pillow
 from ..evaluation import Calibration
-from ..evaluation.checks import Floats, Pixels, as_embeddings
+from ..evaluation.input_checks import Floats, Pixels, as_embeddings
 from ..evaluation.vectors import unit
 from .folder import read_folder
 

@@ -29,8 +29,8 @@ from numpy.typing import ArrayLike
 
 from ..atomic import atomic_file
 from ..reading import reading
-from .checks import Floats, Ids, as_issame, as_scores, as_targets
 from .figures import Figure, Report
+from .input_checks import Floats, Ids, as_issame, as_scores, as_targets
 from .roc import Roc, roc_curve
 
 #: Bound of scale, t and bias: nothing that was trained or fitted comes near.

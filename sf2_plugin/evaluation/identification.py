@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks import Floats, Ids, as_embeddings, as_ids, as_targets, require_one_kind
 from .figures import Figure, Report, rate_figures
+from .input_checks import Floats, Ids, as_embeddings, as_ids, as_targets, require_one_kind
 from .roc import Roc, TarAtFar
 from .vectors import CHUNK_ROWS, merge_ties, tie_tolerance, unit
 

@@ -22,7 +22,7 @@ from ..data.alignment import align_face
 from ..data.image_root import ImageRoot
 from ..data.images import decode_image
 from ..reading import reading
-from .checks import Bools, Floats, Ids, Pixels
+from .input_checks import Bools, Floats, Ids, Pixels
 
 _GALLERIES = {"ijbb": ("S1", "S2"), "ijbc": ("G1", "G2")}
 

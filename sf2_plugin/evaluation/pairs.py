@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks import Bools, Floats, as_embeddings, as_issame, as_scores, as_targets
 from .figures import Figure, Report, pair_counts, rate_figures
+from .input_checks import Bools, Floats, as_embeddings, as_issame, as_scores, as_targets
 from .roc import Roc, TarAtFar, best_threshold, roc_curve
 from .vectors import CHUNK_ROWS, merge_ties, tie_tolerance, unit
 

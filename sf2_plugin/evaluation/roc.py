@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import Floats, as_issame, as_scores, as_targets
+from .input_checks import Floats, as_issame, as_scores, as_targets
 
 _Z_95 = 1.959963984540054
 

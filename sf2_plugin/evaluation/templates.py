@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import (
+from .figures import Figure, Report, pair_counts, rate_figures
+from .input_checks import (
     Bools,
     Floats,
     Ids,
@@ -23,7 +24,6 @@ from .checks import (
     as_targets,
     require_one_kind,
 )
-from .figures import Figure, Report, pair_counts, rate_figures
 from .roc import Roc, TarAtFar, accepted, roc_curve
 from .vectors import CHUNK_ROWS, unit
 

@@ -7,7 +7,7 @@ counts as one.
 
 import numpy as np
 
-from .checks import Floats
+from .input_checks import Floats
 
 #: Rows in work at once: large enough for BLAS, small enough to stay in the cache at 512 dimensions.
 CHUNK_ROWS = 512

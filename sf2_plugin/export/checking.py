@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..backbones import Backbone
 from ..deploy import load
 from ..deploy.folder import NETWORK
-from ..evaluation.checks import Pixels, as_embeddings
+from ..evaluation.input_checks import Pixels, as_embeddings
 from ..evaluation.vectors import unit
 
 #: The least cosine between an embedding of a reader and the checkpoint's.

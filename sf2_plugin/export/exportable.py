@@ -11,11 +11,11 @@ from ..backbones import Backbone
 
 #: A host's own, beside its backbone: module -> "module:function", imported when it is wanted.
 HOSTS = {
-    "sf2_plugin.integrations.mmpretrain.backbone": (
-        "sf2_plugin.integrations.mmpretrain.export:exportable"
+    "sf2_plugin.integrations.mmpretrain.checkpoint_backbone": (
+        "sf2_plugin.integrations.mmpretrain.deployed_model:exportable"
     ),
-    "sf2_plugin.integrations.arcface_torch.backbone": (
-        "sf2_plugin.integrations.arcface_torch.export:exportable"
+    "sf2_plugin.integrations.arcface_torch.trained_backbone": (
+        "sf2_plugin.integrations.arcface_torch.traced_network:exportable"
     ),
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..atomic import atomic_file
 from ..data.images import encode_jpeg, pillow
-from ..evaluation.checks import Pixels
+from ..evaluation.input_checks import Pixels
 from ..terminal import printable
 
 _FACE_SIZE = 112

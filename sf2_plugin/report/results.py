@@ -14,8 +14,8 @@ from ..evaluation import (
     TemplateReport,
     best_common_threshold,
 )
-from ..evaluation.checks import Pixels
 from ..evaluation.ijb import IjbImages, IjbPairs
+from ..evaluation.input_checks import Pixels
 
 
 @dataclass

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..evaluation import Roc
-from ..evaluation.checks import Bools, Floats
 from ..evaluation.figures import Report, text_table
+from ..evaluation.input_checks import Bools, Floats
 from .drawings import draw_cmc, draw_det, draw_reliability, draw_roc, draw_scores, svg
 from .page import Section, drawings, face_rows, heading, paragraph, table
 from .results import CommonResult, PairResult, SearchResult, TemplateResult

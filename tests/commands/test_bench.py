@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.suite import PEER_FOLDERS, available_peers
 from sf2_plugin import cli
-from sf2_plugin.bench.head import measure_head, table
+from sf2_plugin.bench.head_timing import measure_head, table
 from sf2_plugin.bench.measure import interleaved_medians, peak_memory
 from sf2_plugin.bench.peers import Shape, built_peer, parse_peers
 

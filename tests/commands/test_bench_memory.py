@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sf2_plugin.bench.memory import measured_memory, rank_memory
+from sf2_plugin.bench.rank_memory import measured_memory, rank_memory
 from sf2_plugin.cli import main
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sf2_plugin.data import read_pair_bin, read_pairs
-from sf2_plugin.datasets.pairs import _pair_of, make_pairs
+from sf2_plugin.datasets.pair_choice import _pair_of, make_pairs
 
 
 def checked(pairs, labels, folds, genuine, impostor):

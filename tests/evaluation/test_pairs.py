@@ -114,7 +114,7 @@ def test_long_sets_are_worked_on_in_chunks(monkeypatch):
     embeddings, issame = made_up_pairs(100)
     whole = verify_pairs(embeddings, issame)
     monkeypatch.setattr("sf2_plugin.evaluation.pairs.CHUNK_ROWS", 7)
-    monkeypatch.setattr("sf2_plugin.evaluation.checks._CHUNK_ROWS", 9)
+    monkeypatch.setattr("sf2_plugin.evaluation.input_checks._CHUNK_ROWS", 9)
     np.testing.assert_array_equal(verify_pairs(embeddings, issame).scores, whole.scores)
 
 

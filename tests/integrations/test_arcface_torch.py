@@ -22,7 +22,7 @@ import pytest
 import torch
 from sf2_plugin.integrations.arcface_torch import checkpoints, loss, margin, resuming, scripts
 from sf2_plugin.integrations.arcface_torch import host as host_side
-from sf2_plugin.integrations.arcface_torch.doctor import NAMES
+from sf2_plugin.integrations.arcface_torch.checkout import NAMES
 from sf2_plugin.integrations.arcface_torch.patches import PATCHES, Run, table
 from sf2_plugin.integrations.arcface_torch.verification import CallBackVerification
 from torch import nn

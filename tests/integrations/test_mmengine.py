@@ -17,7 +17,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS
 from mmengine.runner import Runner
 from sf2_plugin.integrations.mmengine import FaceVerificationHook, MarginScheduleHook
-from sf2_plugin.integrations.mmengine.embedding import embed_faces
+from sf2_plugin.integrations.mmengine.dataset_embedding import embed_faces
 from sf2_plugin.integrations.mmengine.metrics import verify_faces
 
 from sf2_plugin import SphereFace2
@@ -515,7 +515,7 @@ print(HOOKS.get("PartialFCHook").__module__)
 """
     result = run_without([], code)
     lines = result.stdout.split()
-    assert lines == ["True", "4", "sf2_plugin.integrations.mmengine.partial_fc"], result.stderr
+    assert lines == ["True", "4", "sf2_plugin.integrations.mmengine.partial_fc_hook"], result.stderr
 
 
 @pytest.mark.parametrize("name", ["mmengine", "mmpretrain"])

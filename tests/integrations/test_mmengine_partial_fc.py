@@ -25,9 +25,9 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from sf2_plugin.integrations.mmengine import FaceVerificationHook, PartialFCHook
 from sf2_plugin.integrations.mmengine.clipping import clip_grad_norm_over_ranks
-from sf2_plugin.integrations.mmengine.embedding import embed_faces
+from sf2_plugin.integrations.mmengine.dataset_embedding import embed_faces
+from sf2_plugin.integrations.mmengine.rank_files import claim_folder, save_together, shards_of
 from sf2_plugin.integrations.mmengine.runner_patches import _load_checkpoint
-from sf2_plugin.integrations.mmengine.shards import claim_folder, save_together, shards_of
 from torch import distributed, nn
 
 from sf2_plugin import PartialFCSphereFace2
@@ -321,7 +321,7 @@ def test_resuming_reads_the_shards_once(folder, ranks, monkeypatch):
         read.append(folder)
         return read_shards(folder)
 
-    monkeypatch.setattr("sf2_plugin.integrations.mmengine.shards.read_shards", counted)
+    monkeypatch.setattr("sf2_plugin.integrations.mmengine.rank_files.read_shards", counted)
     path = folder / "sharded_norm" / "epoch_3.pth"
     train(folder, "read_once", load_from=str(path), resume=True)
     assert read == [path.with_suffix(".shards")]
@@ -371,7 +371,7 @@ def save_set(path, step, replace=os.replace):
         torch.save({"meta": {MARK: mark, "iter": step}}, path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sf2_plugin.integrations.mmengine.shards.os.replace", replace)
+        patch.setattr("sf2_plugin.integrations.mmengine.rank_files.os.replace", replace)
         save_together({HEAD: head.state_dict(), "global_step": step}, path, 0, save)
 
 
@@ -444,7 +444,7 @@ def test_a_second_job_in_a_folder_is_told_and_cleans_nothing(tmp_path):
     work = waiting(tmp_path / "epoch_1.shards", "0123456789abcdef")
     work.mkdir()
     code = (
-        "import sys, pathlib, sf2_plugin.integrations.mmengine.shards as shards\n"
+        "import sys, pathlib, sf2_plugin.integrations.mmengine.rank_files as shards\n"
         "shards.claim_folder(pathlib.Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

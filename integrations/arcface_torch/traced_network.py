@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sf2_plugin.export import Exportable
 
-from .backbone import ArcfaceTorchBackbone
+from .trained_backbone import ArcfaceTorchBackbone
 
 _SIZE = 112
 

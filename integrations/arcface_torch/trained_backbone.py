@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sf2_plugin.backbones import resized
 from sf2_plugin.evaluation import Calibration
-from sf2_plugin.evaluation.checks import Pixels
+from sf2_plugin.evaluation.input_checks import Pixels
 from sf2_plugin.weights import find_weights, named_tensors
 
 

@@ -16,7 +16,7 @@ from sf2_plugin import PartialFCSphereFace2
 
 from .clipping import clip_grad_norm_over_ranks
 from .optimizer_places import optimizers, places
-from .shards import claim_folder, remove_shards
+from .rank_files import claim_folder, remove_shards
 
 
 def sharded_head(model: nn.Module) -> PartialFCSphereFace2 | None:

@@ -31,8 +31,8 @@ from sf2_plugin.shards import (
 from sf2_plugin.torch_files import load_torch_file
 
 from . import margin
+from .head_choice import NAMES
 from .host import host_config
-from .loss import NAMES
 from .resuming import check_config
 
 #: Of a backbone's state, what each rank keeps of its own faces: batch normalisation's statistics.

@@ -20,8 +20,8 @@ from sf2_plugin.evaluation import Calibration
 from sf2_plugin.reading import reading
 from sf2_plugin.weights import unwrapped
 
+from ..mmengine.dataset_embedding import embed_faces
 from ..mmengine.datasets import pipeline_item, without_loaders
-from ..mmengine.embedding import embed_faces
 from .config_text import read_config
 from .harmless import harmless
 from .isolation import LARGEST_SIZE, check_sizes, isolated, largest_size

@@ -12,8 +12,8 @@ from sf2_plugin import SphereFace2
 from sf2_plugin.export import Exportable
 from sf2_plugin.torch_files import load_torch_file
 
-from ..mmengine.embedding import embed_inputs
-from .backbone import MMPretrainBackbone
+from ..mmengine.dataset_embedding import embed_inputs
+from .checkpoint_backbone import MMPretrainBackbone
 
 Step = Callable[[Tensor], Tensor]
 
