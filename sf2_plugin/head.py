@@ -14,7 +14,7 @@ from .definition import sphereface2, unit
 from .engine import BACKENDS, SGDStep, check_backend, loss_with_gradients
 from .fused import FusedSGD
 from .margins import g
-from .recipe import Recipe
+from .recipe import PRESETS, Recipe
 from .wrappers import check_fused_ranks, check_wrappers
 
 logger = logging.getLogger("sf2_plugin")
@@ -104,15 +104,14 @@ class SphereFace2(nn.Module):
     Args:
         num_classes: C, identities in the training set.
         embedding_size: D.
-        preset: a name of `sf2_plugin.PRESETS`: "opensphere" (the authors' code), "wespeaker"
-            (speaker verification) or "uniface" (unified cross-entropy).
-        margin_type, lam, scale, margin, t, loss_weight, gradient, weight_norm,
-            interclass_filtering_threshold: see `sf2_plugin.Recipe`; None takes the preset's value.
+        preset: a name of `sf2_plugin.PRESETS`: "opensphere" is the authors' code.
         learn_bias: False freezes the bias at its initial value.
         backend: see `sphereface2_loss`.
         chunk_size: classes at a time; None chooses by shape and device.
         check_finite: refuse NaN and infinite embeddings by name, at the price of waiting for the
             device; otherwise they make the loss NaN.
+        hyperparameters: in place of the preset's: margin_type, lam, scale, margin and the others
+            of `sf2_plugin.Recipe`; None takes the preset's value.
 
     Attributes:
         weight: (C, D) class centers.
@@ -120,7 +119,8 @@ class SphereFace2(nn.Module):
         recipe: the hyperparameters; replace it whole to change one, as a margin schedule does.
 
     Raises:
-        ValueError: an unknown name, or a value outside its domain.
+        TypeError: no such hyperparameter.
+        ValueError: an unknown preset or backend, or a value outside its domain.
 
     Example:
         >>> head = SphereFace2(num_classes=1000, embedding_size=512)
@@ -128,9 +128,7 @@ class SphereFace2(nn.Module):
     """
 
     #: Keyword arguments, for whoever builds a head from a config; see `sf2_plugin.registry`.
-    takes = frozenset(
-        field.name for field in dataclasses.fields(Recipe) if field.name != "bias"
-    ) | {
+    takes = frozenset(PRESETS["opensphere"]) | {
         "preset",
         "learn_bias",
         "backend",
@@ -144,34 +142,15 @@ class SphereFace2(nn.Module):
         embedding_size: int,
         *,
         preset: str = "opensphere",
-        margin_type: str | None = None,
-        lam: float | None = None,
-        scale: float | None = None,
-        margin: float | None = None,
-        t: float | None = None,
-        loss_weight: float | str | None = None,
-        gradient: str | None = None,
-        weight_norm: str | None = None,
-        interclass_filtering_threshold: float | None = None,
         learn_bias: bool = True,
         backend: str = "auto",
         chunk_size: int | None = None,
         check_finite: bool = False,
+        **hyperparameters: Any,
     ) -> None:
         super().__init__()
         check_backend(backend)
-        self.recipe = Recipe.from_preset(
-            preset,
-            margin_type=margin_type,
-            lam=lam,
-            scale=scale,
-            margin=margin,
-            t=t,
-            loss_weight=loss_weight,
-            gradient=gradient,
-            weight_norm=weight_norm,
-            interclass_filtering_threshold=interclass_filtering_threshold,
-        )
+        self.recipe = Recipe.from_preset(preset, **hyperparameters)
         self.num_classes = require_count("num_classes", num_classes)
         self.embedding_size = require_count("embedding_size", embedding_size)
         self.backend = backend

@@ -165,6 +165,9 @@ class Recipe:
         require_one_of("preset", preset, PRESETS)
         values = dict(PRESETS[preset])
         given = {name: value for name, value in overrides.items() if value is not None}
+        unknown = [name for name in given if name not in values]
+        if unknown:
+            raise TypeError(f"hyperparameters must be of {', '.join(values)}, got {unknown[0]}")
         if given.get("margin_type", values["margin_type"]) != values["margin_type"]:
             values["margin"] = margin_named(given["margin_type"]).default
         return cls(**{**values, **given})

@@ -1,12 +1,13 @@
 """Heads by name, the project's own and third parties'."""
 
+import dataclasses
 import inspect
 from importlib.metadata import EntryPoint
 
 import pytest
 from torch import nn
 
-from sf2_plugin import SphereFace2, available_heads, build_head, register_head, registry
+from sf2_plugin import Recipe, SphereFace2, available_heads, build_head, register_head, registry
 
 
 class ThirdParty(nn.Module):
@@ -106,7 +107,7 @@ def test_a_reloaded_module_takes_the_place_of_its_head():
 def test_an_entry_says_what_its_head_takes():
     for name in ("sphereface2", "partial_fc_sphereface2"):
         entry = registry.head_entry(name)
-        named = set()
+        named = {field.name for field in dataclasses.fields(Recipe)}
         for owner in entry.builder.mro():
             if "__init__" in vars(owner) and issubclass(owner, SphereFace2):
                 parameters = inspect.signature(owner.__init__).parameters.values()
