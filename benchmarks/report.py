@@ -20,12 +20,14 @@ Made by `python benchmarks/report.py` from the files in [`benchmarks/`](benchmar
 `benchmarks/suite.py` measured on one machine (`make bench`; with an NVIDIA GPU, `make bench-gpu`).
 
 A step is forward and backward. The **floor** is the time of its three matrix products alone, into
-memory that is there already, on the same shapes, dtype and threads. On a CPU, floor, head and peer
+memory that is there already, on the same shapes, dtype and threads: the least of multiplying all
+classes at once and chunk by chunk. On a CPU, floor, head and peer
 run by turns in the same rounds, within which "x this head" compares; on a GPU each runs alone.
 **Extra memory** is the peak above
 embeddings, class centers and their gradients. Other projects' heads run as their authors ship them:
 those of arcface_torch and mmpretrain switch autocast off and multiply in float32 whatever the title
-says, but for arcface_torch_fp16, which multiplies in float16.
+says, but for arcface_torch_fp16, which multiplies in float16; arcface_torch_tf32 is the same code
+with TF32 allowed.
 """
 NO_GPU = """
 No file here was measured on a GPU. The Triton backend is tested in Triton's interpreter and
@@ -40,24 +42,15 @@ def section(name: str, figures: dict[str, Any]) -> str:
         f"## {place}",
         f"{machine['system']}; Python {versions['python']}, torch {versions['torch']}, "
         f"Triton {versions['triton']}; commit {figures['commit']}. [All figures]({name}.json).",
+        *(f"Not measured: {said}." for said in figures.get("unmeasured", ())),
         *map(head_table, figures["heads"]),
-        f"![Time and memory of a step by number of classes]({name}.png)",
-        "### A training step",
-        "Forward, backward and SGD with momentum, the optimizer's or fused into the sweep "
-        "(`fuse_sgd`); memory above class centers and momentum.",
-        markdown(
-            ["batch", "classes", "SGD", "ms", "extra MiB"],
-            (
-                (
-                    row["batch"],
-                    f"{row['classes']:,}",
-                    "fused" if row["fused"] else "optimizer's",
-                    number(row["ms"]),
-                    number(row["extra_mb"]),
-                )
-                for row in figures["training"]
-            ),
-        ),
+    ]
+    if figures["growth"]:
+        lines.append(f"![Time and memory of a step by number of classes]({name}.png)")
+    for title, said, rows in (backends(figures), chunks(figures), training(figures)):
+        if rows:
+            lines += [title, said, markdown(list(rows[0]), (row.values() for row in rows))]
+    lines += [
         "### Precision",
         "Largest error relative to the largest value in float64, 64 faces, 5,000 classes, "
         "128 dimensions.",
@@ -70,6 +63,58 @@ def section(name: str, figures: dict[str, Any]) -> str:
         ),
     ]
     return "\n\n".join(lines)
+
+
+#: A title, what it is, and rows of cells by their columns' names.
+Table = tuple[str, str, list[dict[str, Any]]]
+
+
+def training(figures: dict[str, Any]) -> Table:
+    rows = [
+        {
+            "batch": row["batch"],
+            "classes": f"{row['classes']:,}",
+            "SGD": "fused" if row["fused"] else "optimizer's",
+            "ms": number(row["ms"]),
+            "extra MiB": number(row["extra_mb"]),
+        }
+        for row in figures["training"]
+    ]
+    said = (
+        "Forward, backward and SGD with momentum, the optimizer's or fused into the sweep "
+        "(`fuse_sgd`); memory above class centers and momentum."
+    )
+    return "### A training step", said, rows
+
+
+def backends(figures: dict[str, Any]) -> Table:
+    rows = [
+        {
+            "batch": row["batch"],
+            "classes": f"{row['classes']:,}",
+            "dtype": row["dtype"],
+            "backend": row["backend"],
+            "ms": number(row["head_ms"]),
+            "x floor": number(row["ratio"]),
+            "extra MiB": number(row["peak_extra_mb"]),
+        }
+        for row in figures.get("backends", ())
+    ]
+    return "### Backends", "The same step with each backend.", rows
+
+
+def chunks(figures: dict[str, Any]) -> Table:
+    rows = [
+        {
+            "backend": row["backend"],
+            "classes a chunk": f"{row['chunk_size']:,}",
+            "ms": number(row["ms"]),
+            "until launched, ms": number(row["host_ms"]),
+        }
+        for row in figures.get("chunks", ())
+    ]
+    shape = "Batch {batch}, {classes:,} classes, {dtype}: the step, and what the host takes of it."
+    return "### Chunks", shape.format(**figures["chunks"][0]) if rows else "", rows
 
 
 def head_table(figures: dict[str, Any]) -> str:
@@ -126,7 +171,8 @@ def main() -> None:
     sections, gpus = [], 0
     for file in sorted((DOCS / "benchmarks").glob("*.json")):
         figures = json.loads(file.read_text())
-        plot(figures["growth"], file.with_suffix(".png"))
+        if figures["growth"]:
+            plot(figures["growth"], file.with_suffix(".png"))
         sections.append(section(f"benchmarks/{file.stem}", figures))
         gpus += figures["device"] == "cuda"
     page = HEAD + ("" if gpus else NO_GPU) + "\n" + "\n\n".join(sections) + "\n"

@@ -6,38 +6,59 @@ python benchmarks/suite.py --out docs/benchmarks
 import argparse
 import gc
 import json
+import math
 import re
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from sf2_plugin.atomic import atomic_file
 from sf2_plugin.bench.environment import environment
 from sf2_plugin.bench.head_timing import device_of, measure_head
-from sf2_plugin.bench.measure import MIB, interleaved_medians, peak_memory
+from sf2_plugin.bench.measure import (
+    MIB,
+    host_milliseconds,
+    interleaved_medians,
+    kernel_milliseconds,
+    peak_memory,
+)
 from sf2_plugin.bench.peers import PACKAGES
+from sf2_plugin.engine import BACKENDS
 from sf2_plugin.engine.memory import nothing_kept
+from sf2_plugin.engine.sweep import default_chunk_size
 from sf2_plugin.head import SphereFace2, sphereface2_loss
 from sf2_plugin.options import count
 from sf2_plugin.recipe import Recipe
 
-#: Batch, classes, embedding size, dtype, sample rate.
+#: Batch, classes, dtype, sample rate; embeddings have 512 elements everywhere.
 HEADS = {
     "cpu": [
-        (256, 100_000, 512, "float32", 1.0),
-        (512, 20_000, 512, "float32", 1.0),
-        (256, 100_000, 512, "float32", 0.1),
+        (256, 100_000, "float32", 1.0),
+        (512, 20_000, "float32", 1.0),
+        (256, 100_000, "float32", 0.1),
     ],
     "cuda": [
-        (1024, 1_000_000, 512, "bfloat16", 1.0),
-        (1024, 1_000_000, 512, "float16", 1.0),
-        (1024, 1_000_000, 512, "float32", 1.0),
-        (1024, 1_000_000, 512, "bfloat16", 0.1),
-        (256, 100_000, 512, "bfloat16", 1.0),
-        (512, 20_000, 512, "bfloat16", 1.0),
+        (1024, 1_000_000, "bfloat16", 1.0),
+        (1024, 1_000_000, "float16", 1.0),
+        (1024, 1_000_000, "float32", 1.0),
+        (1024, 1_000_000, "bfloat16", 0.1),
+        (256, 100_000, "bfloat16", 1.0),
+        (512, 20_000, "bfloat16", 1.0),
+    ],
+}
+#: Batch, classes, dtype.
+BACKEND_SHAPES = {
+    "cpu": [(256, 100_000, "float32")],
+    "cuda": [
+        (1024, 1_000_000, "bfloat16"),
+        (256, 100_000, "bfloat16"),
+        (512, 20_000, "bfloat16"),
+        (1024, 1_000_000, "float32"),
     ],
 }
 #: Batch, dtype, and classes up to what a machine may hold.
@@ -60,59 +81,134 @@ def available_peers(hosts: Path | None, device: torch.device) -> list[str]:
         if hosts and (hosts / folder).is_dir():
             peers.append(f"{name}={hosts / folder}")
             if name == "arcface_torch" and device.type == "cuda":
-                peers.append(f"arcface_torch_fp16={hosts / folder}")
+                peers += [f"arcface_torch_{kind}={hosts / folder}" for kind in ("fp16", "tf32")]
     installed = (n for n, p in PACKAGES.items() if find_spec(p.module.partition(".")[0]))
     return [*peers, *installed]
 
 
-def heads(device: torch.device, peers: list[str], rounds: int) -> list[dict[str, Any]]:
-    """One step of the head and its peers."""
-    return [
-        measure_head(
+#: One row of figures after the other, each with its number of classes; see `Suite`.
+Rows = Iterator[Callable[[], dict[str, Any]]]
+
+
+class Suite(NamedTuple):
+    """What all sections need.
+
+    A section gives its rows one by one, unmeasured, so that what breaks or takes too long takes
+    nothing away from what was measured before.
+    """
+
+    device: torch.device
+    peers: list[str]
+    rounds: int
+    most_classes: float
+
+    def head(self, batch: int, classes: int, dtype: str, **kwargs: Any) -> dict[str, Any]:
+        return measure_head(
             batch,
             classes,
-            dim,
+            512,
             dtype=dtype,
-            device=device.type,
-            rounds=rounds,
-            sample_rate=sample_rate,
+            device=self.device.type,
+            rounds=self.rounds,
+            **kwargs,
+        )
+
+
+def heads(suite: Suite) -> Rows:
+    """One step of the head and its peers."""
+    for batch, classes, dtype, sample_rate in HEADS[suite.device.type]:
+        if classes <= suite.most_classes:
             # Of the peers, those of arcface_torch alone sample.
-            peers=[p for p in peers if sample_rate == 1 or p.startswith("arcface_torch")],
-        )
-        for batch, classes, dim, dtype, sample_rate in HEADS[device.type]
-    ]
+            peers = [p for p in suite.peers if sample_rate == 1 or p.startswith("arcface_torch")]
+            yield partial(suite.head, batch, classes, dtype, sample_rate=sample_rate, peers=peers)
 
 
-def growth(device: torch.device, peers: list[str], rounds: int) -> list[dict[str, Any]]:
+def backends(suite: Suite) -> Rows:
+    """One step of the head with each backend that a GPU has."""
+    for batch, classes, dtype in BACKEND_SHAPES[suite.device.type]:
+        for backend in _runnable(suite.device) if classes <= suite.most_classes else ():
+            yield partial(_head_with_backend, suite, batch, classes, dtype, backend)
+
+
+def _head_with_backend(
+    suite: Suite, batch: int, classes: int, dtype: str, backend: str
+) -> dict[str, Any]:
+    return {**suite.head(batch, classes, dtype, backend=backend), "backend": backend}
+
+
+def _runnable(device: torch.device) -> list[str]:
+    swept = [name for name, backend in BACKENDS.items() if backend.pointwise]
+    return [name for name in swept if BACKENDS[name].obstacle(device, torch.float32) is None]
+
+
+def chunks(suite: Suite) -> Rows:
+    """A step, and how long the host takes to launch it, by classes a chunk; kernels by time."""
+    for batch, classes, dtype in BACKEND_SHAPES[suite.device.type][:1]:
+        usual = default_chunk_size(batch, classes, 512, suite.device)
+        for backend in _runnable(suite.device) if classes <= suite.most_classes else ():
+            for chunk in sorted({min(usual * n // 2, classes) for n in (1, 2, 4, 8)}):
+                yield partial(_chunk_figures, suite, batch, classes, dtype, backend, chunk)
+
+
+def _chunk_figures(
+    suite: Suite, batch: int, classes: int, dtype: str, backend: str, chunk: int
+) -> dict[str, Any]:
+    torch.manual_seed(0)
+    with torch.device(suite.device):
+        head = SphereFace2(classes, 512, backend=backend, chunk_size=chunk)
+        x = torch.randn(batch, 512, requires_grad=True)
+        labels = torch.randint(classes, (batch,))
+    kind = getattr(torch, dtype)
+
+    def step() -> None:
+        with torch.autocast(suite.device.type, kind, enabled=dtype != "float32"):
+            loss = head(x, labels)
+        loss.backward()
+        x.grad = None
+        head.zero_grad()
+
+    time = interleaved_medians({"step": step}, suite.rounds, suite.device)["step"]
+    return {
+        "batch": batch,
+        "classes": classes,
+        "dtype": dtype,
+        "backend": backend,
+        "chunk_size": chunk,
+        "ms": time,
+        "host_ms": host_milliseconds(step, suite.rounds, suite.device),
+        "kernels_ms": kernel_milliseconds(step, suite.device),
+    }
+
+
+def growth(suite: Suite) -> Rows:
     """How the cost of a step grows with the classes."""
-    batch, dtype, sizes = GROWTH[device.type]
-    shown = [p for p in peers if p.startswith(("opensphere", "arcface_torch="))]
-    return [
-        measure_head(
-            batch, classes, 512, dtype=dtype, device=device.type, rounds=rounds, peers=shown
-        )
-        for classes in sizes
-    ]
+    batch, dtype, sizes = GROWTH[suite.device.type]
+    shown = [p for p in suite.peers if p.startswith(("opensphere", "arcface_torch="))]
+    for classes in sizes:
+        if classes <= suite.most_classes:
+            yield partial(suite.head, batch, classes, dtype, peers=shown)
 
 
-def training(device: torch.device, rounds: int) -> list[dict[str, Any]]:
+def training(suite: Suite) -> Rows:
     """Forward, backward and SGD as arcface_torch has it, by the optimizer and fused into the sweep.
 
     Memory is above class centers and momentum; what does not fit has None for figures.
     """
-    rows = []
-    for batch, classes in TRAINING[device.type]:
-        for fused in (False, True):
-            try:
-                time, memory = _training_figures(batch, classes, device, fused, rounds)
-            except torch.OutOfMemoryError:
-                time = memory = None
-            rows.append(
-                dict(batch=batch, classes=classes, dim=512, fused=fused, ms=time, extra_mb=memory)
-            )
-            gc.collect()
-            torch.cuda.empty_cache()
-    return rows
+    for batch, classes in TRAINING[suite.device.type]:
+        for fused in (False, True) if classes <= suite.most_classes else ():
+            yield partial(_training_row, batch, classes, suite.device, fused, suite.rounds)
+
+
+def _training_row(
+    batch: int, classes: int, device: torch.device, fused: bool, rounds: int
+) -> dict[str, Any]:
+    try:
+        time, memory = _training_figures(batch, classes, device, fused, rounds)
+    except torch.OutOfMemoryError:
+        time = memory = None
+    gc.collect()
+    torch.cuda.empty_cache()
+    return dict(batch=batch, classes=classes, dim=512, fused=fused, ms=time, extra_mb=memory)
 
 
 def _training_figures(
@@ -148,17 +244,21 @@ def _training_step(
     return step
 
 
-def precision(device: torch.device) -> list[dict[str, Any]]:
+def precision(suite: Suite) -> Rows:
     """Largest error of loss and gradients, relative to their largest value in float64."""
-    rows = []
-    for backend in ("chunked", "triton") if device.type == "cuda" else ("chunked",):
+    for backend in _runnable(suite.device):
         for products in ("float32", "tf32", "bfloat16", "float16"):
-            if device.type == "cpu" and products != "float32":
+            if suite.device.type == "cpu" and products != "float32":
                 continue  # On a CPU all products are float32.
             for preset in ("opensphere", "wespeaker"):
-                errors = _errors(device, backend, products, preset)
-                rows.append(dict(backend=backend, products=products, preset=preset, **errors))
-    return rows
+                yield partial(_precision_row, suite.device, backend, products, preset)
+
+
+def _precision_row(
+    device: torch.device, backend: str, products: str, preset: str
+) -> dict[str, Any]:
+    errors = _errors(device, backend, products, preset)
+    return dict(backend=backend, products=products, preset=preset, **errors)
 
 
 def _errors(device: torch.device, backend: str, products: str, preset: str) -> dict[str, float]:
@@ -203,33 +303,68 @@ def main(argv: Sequence[str] | None = None) -> None:
         "that are absent are left out, and so are packages that are not installed",
     )
     parser.add_argument("--rounds", type=count, default=7, help="default %(default)s")
+    parser.add_argument(
+        "--max-classes", type=count, metavar="N", help="leave out what has more classes"
+    )
+    parser.add_argument(
+        "--minutes", type=float, help="begin nothing after that many; what is measured is kept"
+    )
+    parser.add_argument(
+        "--commit", help="of this source, where it is handed over without its repository"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", default=Path(), help="default: here")
-    run(parser.parse_args(argv))
+    if unmeasured := run(parser.parse_args(argv)):
+        raise SystemExit("not measured:\n" + "\n".join(unmeasured))
 
 
-def run(arguments: argparse.Namespace) -> None:
+#: What is measured, in this order: what decides comes first.
+SECTIONS: dict[str, Callable[[Suite], Rows]] = {
+    "heads": heads,
+    "backends": backends,
+    "chunks": chunks,
+    "precision": precision,
+    "training": training,
+    "growth": growth,
+}
+
+
+def run(arguments: argparse.Namespace) -> list[str]:
+    """Measures and writes; returns what could not be measured, one line each."""
+    end = time.monotonic() + 60 * (arguments.minutes or math.inf)
     device = device_of(arguments.device)
-    peers = available_peers(arguments.hosts, device)
-    figures = environment(device)
+    suite = Suite(
+        device,
+        available_peers(arguments.hosts, device),
+        arguments.rounds,
+        arguments.max_classes or math.inf,
+    )
+    figures = environment(device, commit=arguments.commit)
     machine = figures["machine"]
     name = machine["gpu"] or f"{machine['processor']} {figures['threads']} threads"
     path = arguments.out / f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
-    partial = path.with_suffix(".partial")
+    partial_path = path.with_suffix(".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    sections: dict[str, Callable[[], Any]] = {
-        "heads": lambda: heads(device, peers, arguments.rounds),
-        "growth": lambda: growth(device, peers, arguments.rounds),
-        "training": lambda: training(device, arguments.rounds),
-        "precision": lambda: precision(device),
-    }
-    figures["device"] = device.type
-    for section, measured in sections.items():
-        figures[section] = measured()
-        # After every section, so that what breaks later takes nothing away.
-        with atomic_file(partial, "w") as file:
+    figures.update(device=device.type, unmeasured=[], **{section: [] for section in SECTIONS})
+
+    def save(path: Path) -> None:
+        with atomic_file(path, "w") as file:
             json.dump(figures, file, indent=2)
-    partial.replace(path)
+
+    for section, rows in SECTIONS.items():
+        for number, measure in enumerate(rows(suite), 1):
+            if time.monotonic() > end:
+                figures["unmeasured"].append(f"{section} from row {number} on: no time was left")
+                break
+            try:
+                figures[section].append(measure())
+            except Exception as error:  # The next may do.
+                said = f"{type(error).__name__}: {error}".splitlines()[0]
+                figures["unmeasured"].append(f"{section}, row {number}: {said}")
+            save(partial_path)
+    save(path)
+    partial_path.unlink(missing_ok=True)
     print(f"{path} is written")
+    return figures["unmeasured"]
 
 
 if __name__ == "__main__":

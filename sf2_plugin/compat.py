@@ -5,7 +5,8 @@ Supported from torch 2.1 on. Also what torch tells only by names of its own.
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
@@ -89,6 +90,33 @@ def autocast_dtype(device_type: str) -> torch.dtype | None:
     if device_type == "cpu":
         return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
     return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+
+
+def allows_tf32() -> bool:
+    """Whether the user lets CUDA multiply float32 factors as TF32."""
+    matmul = torch.backends.cuda.matmul
+    # From torch 2.9 on both names are there, and the older refuses to answer beside the newer.
+    if hasattr(matmul, "fp32_precision"):
+        return matmul.fp32_precision == "tf32"
+    return matmul.allow_tf32
+
+
+@contextmanager
+def float16_summed_in_float32() -> Iterator[None]:
+    """Within, CUDA adds float16 products up in float32, whatever it is allowed.
+
+    From torch 2.7 on it may be allowed to add them up in float16, and then refuses to write a
+    float32 result.
+    """
+    matmul = torch.backends.cuda.matmul
+    allowed = getattr(matmul, "allow_fp16_accumulation", False)
+    if allowed:
+        matmul.allow_fp16_accumulation = False
+    try:
+        yield
+    finally:
+        if allowed:
+            matmul.allow_fp16_accumulation = True
 
 
 def is_compiling() -> bool:

@@ -12,8 +12,12 @@ import torch
 from .. import __version__
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Machine, threads, versions and commit, to stand in every file of figures."""
+def environment(device: torch.device, *, commit: str | None = None) -> dict[str, Any]:
+    """Machine, threads, versions and commit, to stand in every file of figures.
+
+    Args:
+        commit: where it is known; None asks the checkout.
+    """
     return {
         "machine": {
             "processor": _processor(),
@@ -28,7 +32,7 @@ def environment(device: torch.device) -> dict[str, Any]:
             "torch": torch.__version__,
             "triton": _installed_version("triton"),
         },
-        "commit": _commit(),
+        "commit": commit or _commit(),
     }
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..engine.memory import nothing_kept
+from ..engine.sweep import default_chunk_size
 from ..head import SphereFace2
 from ..options import count
 from ..partial_fc import PartialFCSphereFace2, require_sample_rate
@@ -26,8 +27,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Median time of forward and backward, as a multiple of the three matrix products it needs "
-        "(the floor), and peak memory above inputs, class centers and their gradient. Other "
-        "projects' heads are timed by turns with both on a CPU, and alone on a GPU."
+        "(the floor: the least of all classes at once and chunk by chunk), and peak memory above "
+        "inputs, class centers and their gradient. Other projects' heads are timed by turns with "
+        "both on a CPU, and alone on a GPU."
     )
     parser.add_argument("--batch", type=count, default=256, help="faces (default %(default)s)")
     parser.add_argument("--classes", type=count, default=100_000, help="default %(default)s")
@@ -120,7 +122,8 @@ def measure_head(
     if sample_rate < 1:
         head_arguments["sample_rate"] = sample_rate
     kind = PartialFCSphereFace2 if sample_rate < 1 else SphereFace2
-    own = kind(classes, dim, **head_arguments).to(place)
+    with place:  # Where its centers are drawn at once.
+        own = kind(classes, dim, **head_arguments)
     figures = {
         "batch": batch,
         "classes": classes,
@@ -134,16 +137,24 @@ def measure_head(
     }
 
     sampled = own.weight[: math.ceil(sample_rate * classes)]
-    company: dict[str, Step] = {"floor": _Floor(sampled, x, DTYPES[dtype])}
+    whole, by_chunks = (_Floor(sampled, x, DTYPES[dtype], by_chunks=b) for b in (False, True))
+    company: dict[str, Step] = {"floor": whole}
     step = _HeadStep(Head(own, own), x, labels, DTYPES[dtype])
-    times, memory = _measured("head", step, company, rounds)
-    floor = times["floor"]
-    figures.update(_row("head", times, memory, floor), floor_ms=floor)
+    times, memory = _measured("head", step, {**company, "floor by chunks": by_chunks}, rounds)
+    floor = min(times["floor"], times["floor by chunks"])
+    figures.update(
+        _row("head", times, memory, floor),
+        floor_ms=floor,
+        floor_whole_ms=times["floor"],
+        floor_by_chunks_ms=times["floor by chunks"],
+    )
+    if times["floor by chunks"] < times["floor"]:
+        company["floor"] = by_chunks
     company["head"] = step
     if place.type == "cuda":
         # Each peer alone, for it may need all the memory there is. A CPU, whose speed drifts and
         # whose memory is large, runs them by turns with this head.
-        del own, sampled, step
+        del own, sampled, step, whole, by_chunks
         company.clear()
     figures["peers"] = {}
     for name, path in wanted.items():
@@ -184,19 +195,30 @@ def _row(
 
 
 class _Floor:
-    """The three matrix products alone, into outputs that are already there."""
+    """The three matrix products alone, into outputs that are already there.
 
-    def __init__(self, weight: Tensor, x: Tensor, dtype: torch.dtype) -> None:
+    Args:
+        by_chunks: of classes, as the engine takes them, instead of all at once: the libraries
+            that multiply cut some shapes badly, and a slow floor would flatter.
+    """
+
+    def __init__(self, weight: Tensor, x: Tensor, dtype: torch.dtype, *, by_chunks: bool) -> None:
         self.w = weight.detach().to(dtype)
         self.x = x.detach().to(dtype)
-        self.z = self.x.new_empty(len(x), len(weight))
-        self.x_gradient = torch.empty_like(self.x)
+        self.chunk = len(weight)
+        if by_chunks:
+            self.chunk = default_chunk_size(len(x), len(weight), x.shape[1], x.device)
+        self.z = self.x.new_empty(self.chunk, len(x))
+        self.x_gradient = torch.zeros_like(self.x)
         self.w_gradient = torch.empty_like(self.w)
 
     def __call__(self) -> None:
-        torch.mm(self.x, self.w.T, out=self.z)
-        torch.mm(self.z, self.w, out=self.x_gradient)
-        torch.mm(self.z.T, self.x, out=self.w_gradient)
+        chunks = zip(self.w.split(self.chunk), self.w_gradient.split(self.chunk), strict=True)
+        for i, (w, w_gradient) in enumerate(chunks):
+            z = self.z[: len(w)]
+            torch.mm(w, self.x.T, out=z)
+            torch.addmm(self.x_gradient, z.T, w, beta=min(i, 1), out=self.x_gradient)
+            torch.mm(z, self.x, out=w_gradient)
 
 
 class _HeadStep:

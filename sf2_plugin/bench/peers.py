@@ -63,7 +63,7 @@ class Shape(NamedTuple):
 @contextmanager
 def built_peer(name: str, path: Path | None, shape: Shape, device: torch.device) -> Iterator[Head]:
     """A head of `parse_peers`; those of arcface_torch alone sample their classes."""
-    with warnings.catch_warnings(), _process_group(name, device):
+    with warnings.catch_warnings(), _process_group(name, device), _products(name):
         # What other projects' code uses that has gone out of fashion is not this one's to report.
         warnings.simplefilter("ignore")
         with torch.device(device):
@@ -132,6 +132,8 @@ CHECKOUTS = {
     "arcface_torch": Checkout(ARCFACE_TORCH_FILES, _arcface_torch),
     # Its float16 switch, which its train_v2.py leaves off and which has no effect on a CPU.
     "arcface_torch_fp16": Checkout(ARCFACE_TORCH_FILES, partial(_arcface_torch, fp16=True)),
+    # As shipped, where the user allows TF32; see `_products`.
+    "arcface_torch_tf32": Checkout(ARCFACE_TORCH_FILES, _arcface_torch),
 }
 PACKAGES = {
     "pytorch-metric-learning": Package("pytorch_metric_learning.losses", "bench", _cosface_loss),
@@ -180,3 +182,17 @@ def _process_group(name: str, device: torch.device) -> Iterator[None]:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+@contextmanager
+def _products(name: str) -> Iterator[None]:
+    """TF32 allowed for the peer that is named for it, and for no other."""
+    if not name.endswith("_tf32"):
+        yield
+        return
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, True
+    try:
+        yield
+    finally:
+        matmul.allow_tf32 = before

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_labels
-from ..compat import custom_op, keeps_graph
+from ..compat import custom_op, float16_summed_in_float32, keeps_graph
 from ..definition import unit
 from ..recipe import Recipe
 from .backends import pointwise_of, resolve_backend
@@ -36,7 +36,8 @@ def _sweep(
     weight_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     check_labels(labels, len(weight))
-    with torch.cuda.device_of(x):  # Where kernels are launched; without a GPU, nothing.
+    # Kernels are launched where `x` is; without a GPU, this is nothing.
+    with torch.cuda.device_of(x), float16_summed_in_float32():
         return sweep(
             x,
             weight,

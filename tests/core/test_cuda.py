@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sf2_plugin import Recipe, SphereFace2
+from sf2_plugin import PartialFCSphereFace2, Recipe, SphereFace2
 from sf2_plugin.definition import unit
 
 from ..devices import CUDA
@@ -109,6 +109,47 @@ def test_a_repeated_call_gives_the_same_bits(backend):
     x, weight, labels = cuda_inputs(64, 5000, 128)
     first, second = (answers(backend, x, weight, labels, Recipe()) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("backend", SWEPT)
+@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_sampled_shard_is_that_of_a_cpu(backend, preset, sparse, monkeypatch):
+    """Its `nonzero_static` and `index_copy_` on CUDA; the same classes are drawn on both."""
+    order = torch.randperm(5000, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(torch, "randperm", lambda n, device: order[order < n].to(device))
+    x, weight, labels = inputs(64, 5000, 128)
+    answered = {}
+    for device, kind in (("cpu", "chunked"), ("cuda", backend)):
+        head = PartialFCSphereFace2(
+            5000, 128, preset=preset, backend=kind, sample_rate=0.1, sparse_gradient=sparse
+        ).to(device)
+        head.weight.data.copy_(weight)
+        faces = x.to(device).detach().requires_grad_()
+        loss = head(faces, labels.to(device))
+        loss.backward()
+        gradients = (faces.grad, head.weight.grad.to_dense(), head.bias.grad, head.weight.detach())
+        answered[device] = dict(enumerate((loss.detach(), *gradients)))
+    for name, expected in answered["cpu"].items():
+        assert relative_error(answered["cuda"][name].cpu(), expected) < 1e-5
+
+
+def test_float16_products_are_summed_in_float32_whatever_torch_is_told(monkeypatch):
+    matmul = torch.backends.cuda.matmul
+    if not hasattr(matmul, "allow_fp16_accumulation"):
+        pytest.skip("needs torch 2.7")
+    x, weight, labels = cuda_inputs(64, 5000, 128)
+    answered = []
+    for allowed in (False, True):
+        monkeypatch.setattr(matmul, "allow_fp16_accumulation", allowed)
+        head = SphereFace2(5000, 128).to(CUDA)
+        head.weight.data.copy_(weight)
+        faces = x.detach().requires_grad_()
+        with torch.autocast("cuda", dtype=torch.float16):
+            head(faces, labels).backward()
+        assert matmul.allow_fp16_accumulation == allowed
+        answered.append(faces.grad)
+    assert torch.equal(*answered)
 
 
 def test_compiles_into_one_graph():
