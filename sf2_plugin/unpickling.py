@@ -6,6 +6,7 @@ of ours stands in its place. What is here for that ends with torch 2.6.
 """
 
 import pickle
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -46,9 +47,12 @@ class _Unpickler(_InPython):
 
     def find_class(self, module: str, name: str) -> Any:
         known = {**torch._weights_only_unpickler._get_allowed_globals(), **_allowed}
+        # As protocol 2, which torch.save writes, calls what has another name by now.
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         full = f"{module}.{name}"
         if full not in known:
             # The words of torch, which its own refusal has too.
+            full = full.removeprefix("builtins.")
             raise pickle.UnpicklingError(f"Unsupported global: GLOBAL {full} is not allowed")
         return known[full]
 

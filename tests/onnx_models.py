@@ -7,7 +7,7 @@ import pytest
 def onnx_file(path, *, normalises, batch="batch", size=8):
     """A linear layer on the pixels; its weights are returned, (3 size size, 4)."""
     onnx = pytest.importorskip("onnx", reason='needs pip install "sf2-plugin[onnx]"')
-    pytest.importorskip("onnxruntime", reason='needs pip install "sf2-plugin[onnx]"')
+    pytest.importorskip("onnxruntime", reason='needs pip install "sf2-plugin[onnxruntime]"')
     from onnx import TensorProto, helper, numpy_helper
 
     weights = np.random.default_rng(0).normal(size=(3 * size * size, 4)).astype(np.float32)

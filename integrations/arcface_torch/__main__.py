@@ -5,7 +5,8 @@ import runpy
 import sys
 from pathlib import Path
 
-from ..requirements import require
+from sf2_plugin.requirements import require
+
 from .host import LIBRARIES
 from .patches import Run, apply_patches
 from .scripts import missing_libraries

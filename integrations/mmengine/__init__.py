@@ -7,7 +7,7 @@ Importing this package registers everything; in a config::
 Frameworks built on MMEngine find these names too, because their registries ask the root.
 """
 
-from ..requirements import require
+from sf2_plugin.requirements import require
 
 require("mmengine", "mmengine", "hosts")
 

@@ -6,8 +6,7 @@ import torch
 from mmengine.registry import MODELS
 
 from sf2_plugin.findings import Finding
-
-from ..requirements import installed
+from sf2_plugin.requirements import installed
 
 
 def switch() -> Finding:

@@ -6,7 +6,7 @@ Importing this package registers everything::
     model = dict(head=dict(type="SphereFace2ClsHead", num_classes=..., in_channels=...))
 """
 
-from ..requirements import require
+from sf2_plugin.requirements import require
 
 require("mmpretrain", "mmpretrain", "hosts")
 

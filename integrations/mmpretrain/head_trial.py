@@ -5,8 +5,7 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from sf2_plugin.findings import Finding
-
-from ..requirements import installed
+from sf2_plugin.requirements import installed
 
 
 def switch() -> Finding:

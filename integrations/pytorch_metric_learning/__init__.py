@@ -7,7 +7,7 @@
     loss_func = SphereFace2Loss(num_classes=1000, embedding_size=512)
 """
 
-from ..requirements import require
+from sf2_plugin.requirements import require
 
 require("pytorch_metric_learning", "pytorch-metric-learning")
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..evaluation import Calibration
 from ..evaluation.input_checks import Pixels
 from ..reading import reading
+from ..requirements import onnx_libraries
 from .digest import file_digest
 from .onnx_graph import RANGES, Preprocessing, read_preprocessing
 from .protocol import resized
@@ -65,11 +66,7 @@ class OnnxBackbone:
         channels: str | None = None,
         output: str | None = None,
     ) -> None:
-        try:
-            import onnx
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError(f'{error}: pip install "sf2-plugin[onnx]"') from None
+        onnx, onnxruntime = onnx_libraries()
         if (mean is None) != (std is None):
             raise ValueError("the mean and the std of an input belong together: give both or none")
         if channels not in (None, "rgb", "bgr"):

@@ -15,7 +15,7 @@ import torch
 from .. import __version__
 from ..engine.backends import BACKENDS, unfit_triton
 from ..findings import Finding
-from ..integrations.requirements import version
+from ..requirements import version
 from ..terminal import json_text, say
 
 #: Host -> the module of its adapter whose `switch` tries it.

@@ -18,6 +18,7 @@ from ..data.images import decode_image, pillow
 from ..evaluation import Calibration
 from ..evaluation.input_checks import Floats, Pixels, as_embeddings
 from ..evaluation.vectors import unit
+from ..requirements import require
 from .folder import read_folder
 
 #: An aligned crop, uint8 (size, size, 3), RGB, or its path; or an embedding (D,), of any length.
@@ -54,10 +55,7 @@ class FaceModel:
         self.calibration: Calibration | None = content.calibration
         self.thresholds: dict[float, float | None] = content.thresholds
         self._mean, self._std = np.float32(content.mean), np.float32(content.std)
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError(f'{error}: pip install "sf2-plugin[onnx]"') from None
+        onnxruntime = require("onnxruntime", "onnxruntime")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         try:

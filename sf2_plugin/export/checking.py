@@ -113,7 +113,10 @@ def _insightface_absence() -> str:
     try:
         importlib.import_module("insightface.model_zoo")
     except ImportError as error:
-        return f'{" ".join(str(error).split())[:200]}: pip install "sf2-plugin[export]"'
+        # It asks for onnxruntime by that name, which would be installed over another of its names.
+        there = importlib.util.find_spec("onnxruntime") is not None
+        how = f"pip install {'--no-deps ' * there}insightface"
+        return f"{' '.join(str(error).split())[:200]}: {how}"
     return ""
 
 

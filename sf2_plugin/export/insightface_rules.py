@@ -5,7 +5,8 @@ By its own code, release 2.1: `model_zoo/model_zoo.py`, `model_zoo/scrfd.py` and
 """
 
 from pathlib import Path
-from typing import Any
+
+from ..requirements import onnx_libraries
 
 #: Shapes that its router gives to other tasks.
 _OTHER_TASKS = {96: "attributes", 192: "landmarks"}
@@ -66,13 +67,3 @@ def check_detector(path: Path) -> None:
             f"{path}: insightface takes a model of 9 or 15 outputs (scores, boxes and landmarks of "
             f"3 or 5 strides) for a detector that can align faces, and this has {len(outputs)}"
         )
-
-
-def onnx_libraries() -> tuple[Any, Any]:
-    """`onnx` and `onnxruntime`; an ImportError that names the extra without them."""
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(f'{error}: pip install "sf2-plugin[onnx]"') from None
-    return onnx, onnxruntime

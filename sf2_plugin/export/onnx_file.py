@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..backbones.onnx_graph import INPUT_NOTE
-from .insightface_rules import onnx_libraries
+from ..requirements import onnx_libraries
 
 EXPORTERS = ("auto", "current", "legacy")
 #: Which onnxruntime runs since 1.14, and both of torch's exporters write.

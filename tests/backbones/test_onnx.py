@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnx", reason='needs pip install "sf2-plugin[onnx]"')
-pytest.importorskip("onnxruntime", reason='needs pip install "sf2-plugin[onnx]"')
+pytest.importorskip("onnxruntime", reason='needs pip install "sf2-plugin[onnxruntime]"')
 pytest.importorskip("PIL", reason='needs pip install "sf2-plugin[onnx]"')
 
 import onnx

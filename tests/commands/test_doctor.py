@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from sf2_plugin import requirements
+
 
 def doctor(tmp_path, missing=(), distributions=(), *arguments):
     """The status, and what was found by name, where modules are missing and distributions there."""
@@ -64,3 +66,10 @@ def test_advice_exchanges_no_host_that_is_there(tmp_path, distribution, advice):
     _, found = doctor(tmp_path, ["mmcv", "mmpretrain"], [distribution])
     assert advice in found["mmpretrain"]["found"]
     assert "sf2-plugin[hosts]" not in found["mmpretrain"]["found"]
+
+
+def test_advice_exchanges_no_onnxruntime_that_is_there(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(requirements, "version", lambda name: {"onnxruntime-gpu": "9.9"}.get(name))
+    with pytest.raises(ImportError, match="reinstall onnxruntime-gpu"):
+        requirements.require("onnxruntime", "onnxruntime")

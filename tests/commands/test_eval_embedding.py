@@ -323,12 +323,12 @@ def test_files_that_are_no_models(tmp_path, arcface_torch, monkeypatch):
 def test_onnx_without_its_libraries_names_the_extra(tmp_path, monkeypatch, library):
     (tmp_path / "model.onnx").touch()
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ImportError, match=r'pip install "sf2-plugin\[onnx\]"$'):
+    with pytest.raises(ImportError, match=rf'pip install "sf2-plugin\[{library}\]"$'):
         open_backbone(tmp_path / "model.onnx")
 
 
 def test_a_file_that_is_no_onnx(tmp_path):
-    pytest.importorskip("onnxruntime", reason='needs pip install "sf2-plugin[onnx]"')
+    pytest.importorskip("onnxruntime", reason='needs pip install "sf2-plugin[onnxruntime]"')
     (tmp_path / "model.onnx").write_bytes(b"text")
     with pytest.raises(ValueError, match="not readable as ONNX"):
         open_backbone(tmp_path / "model.onnx")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnx", reason='needs pip install "sf2-plugin[onnx]"')
-pytest.importorskip("onnxruntime", reason='needs pip install "sf2-plugin[onnx]"')
+pytest.importorskip("onnxruntime", reason='needs pip install "sf2-plugin[onnxruntime]"')
 
 from sf2_plugin.deploy import load
 from sf2_plugin.evaluation import Calibration
@@ -233,7 +233,7 @@ def test_bad_faces(folder, faces, tmp_path):
 
 def test_without_onnxruntime_it_names_the_extra(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ImportError, match=r'pip install "sf2-plugin\[onnx\]"$'):
+    with pytest.raises(ImportError, match=r'pip install "sf2-plugin\[onnxruntime\]"$'):
         load(folder)
 
 

@@ -12,7 +12,16 @@ ROOT = Path(__file__).parents[2]
 #: From the ground up; a room imports from the floors below its own, and from nothing else. Deferred
 #: imports, and those for type checkers alone, count as well.
 FLOORS = (
-    ("atomic", "compat", "ending", "findings", "interruption", "patching", "progress"),
+    (
+        "atomic",
+        "compat",
+        "ending",
+        "findings",
+        "interruption",
+        "patching",
+        "progress",
+        "requirements",
+    ),
     ("checks", "reading", "terminal"),
     ("unpickling",),
     ("margins", "options", "torch_files"),
@@ -23,7 +32,7 @@ FLOORS = (
     ("head",),
     ("partial_fc",),
     ("bench", "registry", "shards"),
-    ("integrations", "integrations.requirements"),
+    ("integrations",),
     (
         "integrations.arcface_torch",
         "integrations.mmengine",

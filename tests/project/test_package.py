@@ -1,13 +1,17 @@
 """What people install: the wheel's content, and how little it needs."""
 
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
+from collections import defaultdict
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 pytest.importorskip("build", reason='needs pip install "sf2-plugin[dev]"')
 
@@ -46,7 +50,7 @@ def test_the_sdist_builds_and_holds_the_sources(built):
     (sdist,) = built.glob("sf2_plugin-*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
-    assert {"pyproject.toml", "README.md", "LICENSE", "integrations/requirements.py"} <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", "integrations/__init__.py"} <= names
 
 
 def run_installed(built, code):
@@ -86,3 +90,26 @@ def test_the_command_line_names_the_extra_too(built):
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
     assert 'pip install "sf2-plugin[' in result.stderr
+
+
+#: Of each of these another distribution installs the same module, or they ask for one of which it
+#: does.
+OF_SEVERAL_NAMES = {"mmcv", "mmcv-lite", "mmengine", "mmpretrain", "onnxruntime", "insightface"}
+
+
+def test_no_extra_overwrites_what_is_there_under_another_name(built):
+    (wheel,) = built.glob("sf2_plugin-*.whl")
+    (installed,) = Distribution.discover(name="sf2-plugin", path=[str(wheel)])
+    brings = defaultdict(list)
+    for requirement in map(Requirement, installed.requires):
+        for extra in re.findall(r'extra == "(\S+)"', str(requirement.marker)):
+            brings[extra].append(requirement)
+
+    def distributions(extra):
+        for requirement in brings[extra]:
+            yield from (each for inner in requirement.extras for each in distributions(inner))
+            yield requirement.name
+
+    overwriting = {extra for extra in [*brings] if OF_SEVERAL_NAMES & {*distributions(extra)}}
+    # For an environment that has none, as they say.
+    assert overwriting == {"hosts", "onnxruntime"}
