@@ -6,6 +6,7 @@ python stacks/report.py record NAME results.xml
 import argparse
 import json
 import platform
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -15,7 +16,8 @@ from typing import Any
 
 from sf2_plugin.atomic import atomic_file
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 #: Column -> the packages that may stand in it: one is installed, or none.
 PACKAGES = {
     "torch": ["torch"],
@@ -26,8 +28,9 @@ PACKAGES = {
     "MMCV": ["mmcv", "mmcv-lite", "onedl-mmcv"],
     "mxnet": ["mxnet"],
     "SciPy": ["scipy"],
-    "ONNX Runtime": ["onnxruntime"],
+    "ONNX Runtime": ["onnxruntime", "onnxruntime-gpu"],
 }
+LONGEST_REASON = 200
 HEAD = """\
 # Stacks
 
@@ -48,11 +51,22 @@ def installed(names: list[str]) -> str:
     return ""
 
 
+def commit() -> str:
+    """What is tested: the commit, and whether files beside the docs differ from it."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=True)
+        return done.stdout.decode().strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs")
+    return git("rev-parse", "--short=10", "HEAD") + " with changes" * bool(changed)
+
+
 def counted(results: Path) -> dict[str, Any]:
     """Figures of a file that pytest's --junitxml has written."""
     outcomes: Counter[str] = Counter()
     skips: Counter[str] = Counter()
-    failures = []
+    failures = {}
     for case in ElementTree.parse(results).iter("testcase"):
         outcome = next((e for e in case if e.tag in ("skipped", "failure", "error")), None)
         outcomes["passed" if outcome is None else outcome.tag] += 1
@@ -61,16 +75,18 @@ def counted(results: Path) -> dict[str, Any]:
         if outcome.tag == "skipped":
             skips[outcome.get("message", "")] += 1
         else:
-            failures.append(f"{case.get('classname')}::{case.get('name')}")
+            reason = " ".join(outcome.get("message", "").split())
+            failures[f"{case.get('classname')}::{case.get('name')}"] = reason[:LONGEST_REASON]
     return {
         "passed": outcomes["passed"],
-        "failed": sorted(failures),
+        "failed": dict(sorted(failures.items())),
         "skipped": dict(sorted(skips.items())),
     }
 
 
 def record(name: str, results: Path) -> None:
     figures = {
+        "commit": commit(),
         "python": platform.python_version(),
         "versions": {column: installed(names) for column, names in PACKAGES.items()},
         **counted(results),
@@ -81,10 +97,11 @@ def record(name: str, results: Path) -> None:
 
 
 def page(stacks: dict[str, Any]) -> str:
-    columns = ["stack", "Python", *PACKAGES, "passed", "failed", "skipped"]
+    columns = ["stack", "commit", "Python", *PACKAGES, "passed", "failed", "skipped"]
     lines = [HEAD, f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, figures in stacks.items():
-        cells = [name, figures["python"], *(figures["versions"][column] for column in PACKAGES)]
+        cells = [name, figures["commit"], figures["python"]]
+        cells += (figures["versions"][column] for column in PACKAGES)
         cells += [figures["passed"], len(figures["failed"]), sum(figures["skipped"].values())]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     everywhere = set.intersection(*(set(figures["skipped"]) for figures in stacks.values()))
@@ -94,7 +111,7 @@ def page(stacks: dict[str, Any]) -> str:
         lines += ["", f"### {name}", ""]
         own = {k: n for k, n in figures["skipped"].items() if k not in everywhere}
         lines += [f"- {n} skipped: {reason}" for reason, n in own.items()]
-        lines += [f"- failed: `{test}`" for test in figures["failed"]]
+        lines += [f"- failed: `{test}`: {why}" for test, why in figures["failed"].items()]
         if not own and not figures["failed"]:
             lines.append("Nothing else.")
     return "\n".join(lines) + "\n"
