@@ -23,7 +23,7 @@ from sf2_plugin.integrations.arcface_torch.patches import Run, mxnet_is_missing
 
 from sf2_plugin.atomic import atomic_file
 
-PEOPLE, IMAGES, BATCH, EPOCHS = 24, 8, 16, 6
+PEOPLE, IMAGES, BATCH, EPOCHS = 8, 6, 8, 4
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 LAUNCHER = ["-m", "sf2_plugin.integrations.arcface_torch", "--device", "cpu"]
 ENABLE = "import sf2_plugin.integrations.arcface_torch.enable\n"
@@ -47,7 +47,7 @@ config.network, config.embedding_size = "mbf", 128
 config.rec, config.output = {records!r}, {output!r}
 config.num_classes, config.num_image, config.batch_size = {people}, {images}, {batch}
 config.num_epoch, config.warmup_epoch, config.lr = {epochs}, 0, 0.02
-config.frequent, config.verbose, config.val_targets = {batch_count} // 4, 10**6, []
+config.frequent, config.verbose, config.val_targets = {batch_count} // 3, 10**6, []
 config.num_workers, config.save_all_states, config.resume = 1, True, {resume}
 """
 MMPRETRAIN = """_base_ = ["{configs}/mmpretrain/sphereface2_resnet18_faces.py"]
@@ -56,7 +56,7 @@ train_dataloader = dict(batch_size={batch}, dataset=dict(data_root={faces!r}, da
 val_dataloader = val_evaluator = val_cfg = test_dataloader = test_evaluator = test_cfg = None
 optim_wrapper = dict(optimizer=dict(lr=0.05))
 train_cfg = dict(by_epoch=True, max_epochs={epochs})
-default_hooks = dict(logger=dict(interval={batch_count} // 4))
+default_hooks = dict(logger=dict(interval={batch_count} // 3))
 """
 FIGURES = dict(people=PEOPLE, images=PEOPLE * IMAGES, batch=BATCH, epochs=EPOCHS)
 FIGURES["batch_count"] = PEOPLE * IMAGES // BATCH

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("PIL", reason='needs pip install "sf2-plugin[data]"')
 
+from packaging.version import Version
 from PIL import Image
 
 from sf2_plugin.backbones.embedding import embed_images
@@ -29,6 +30,11 @@ def opencv(content: bytes) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
 
+def opencv_turns_webp() -> bool:
+    """OpenCV 4.11 leaves it lying."""
+    return Version("5") <= Version(pytest.importorskip("cv2").__version__)
+
+
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_faces_stand_upright(format, orientation):
@@ -48,7 +54,8 @@ def test_faces_stand_upright(format, orientation):
     ]
     plain = decode_image(encoded(FACE, format, **options))
     np.testing.assert_array_equal(decode_image(lying), turns[orientation - 1](plain))
-    np.testing.assert_allclose(decode_image(lying).astype(int), opencv(lying), atol=2)
+    if format != "WEBP" or opencv_turns_webp():
+        np.testing.assert_allclose(decode_image(lying).astype(int), opencv(lying), atol=2)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
