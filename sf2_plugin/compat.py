@@ -95,8 +95,9 @@ def autocast_dtype(device_type: str) -> torch.dtype | None:
 def allows_tf32() -> bool:
     """Whether the user lets CUDA multiply float32 factors as TF32."""
     matmul = torch.backends.cuda.matmul
-    # From torch 2.9 on both names are there, and the older refuses to answer beside the newer.
-    if hasattr(matmul, "fp32_precision"):
+    # From torch 2.9 on both names are there, and the older refuses to answer beside the newer. (To
+    # ask older ones for a name that they lack is an AssertionError.)
+    if Version("2.9") <= TORCH:
         return matmul.fp32_precision == "tf32"
     return matmul.allow_tf32
 
@@ -109,7 +110,7 @@ def float16_summed_in_float32() -> Iterator[None]:
     float32 result.
     """
     matmul = torch.backends.cuda.matmul
-    allowed = getattr(matmul, "allow_fp16_accumulation", False)
+    allowed = Version("2.7") <= TORCH and matmul.allow_fp16_accumulation
     if allowed:
         matmul.allow_fp16_accumulation = False
     try:
