@@ -31,7 +31,7 @@ FLOORS = (
     ("agreement", "export", "fused", "wrappers"),
     ("head",),
     ("partial_fc",),
-    ("bench", "registry", "shards"),
+    ("bench", "class_means", "registry", "shards"),
     ("integrations",),
     (
         "integrations.arcface_torch",
