@@ -8,6 +8,7 @@ from torch import Tensor, distributed
 from .checks import check_finite, check_inputs, check_labels
 from .definition import unit
 from .distributed import (
+    ProcessGroup,
     exchange_device,
     from_all_ranks,
     gather,
@@ -15,6 +16,7 @@ from .distributed import (
     rank_and_world_size,
 )
 from .head import SphereFace2
+from .partial_fc import PartialFCSphereFace2
 
 #: Embeddings (b, D) and labels (b,).
 Faces = tuple[Tensor, Tensor]
@@ -39,10 +41,9 @@ def start_from_means(head: SphereFace2, batches: Iterable[Faces]) -> int:
         OSError, TypeError, ValueError, ...: on all ranks, what `batches` raises on one, or
             embeddings and labels that do not fit the head or are not finite.
     """
-    group = getattr(head, "process_group", None)
-    sharded = getattr(head, "sharded", False)
+    group, classes = _group(head), _classes(head)
     _, world_size = rank_and_world_size(group)
-    classes = head.classes if sharded else range(head.num_classes)
+    sharded = isinstance(head, PartialFCSphereFace2)
     wide = torch.promote_types(head.weight.dtype, torch.float32)
     sums = torch.zeros(len(classes), head.embedding_size, dtype=wide)
     for embeddings, labels in _of_all_ranks(head, batches):
@@ -60,7 +61,7 @@ def start_from_means(head: SphereFace2, batches: Iterable[Faces]) -> int:
 
 def _of_all_ranks(head: SphereFace2, batches: Iterable[Faces]) -> Iterator[Faces]:
     """The faces of every rank's next batch, until none has one."""
-    group = getattr(head, "process_group", None)
+    group = _group(head)
     _, world_size = rank_and_world_size(group)
     rest = iter(batches)
     device = head.weight.device
@@ -83,6 +84,15 @@ def _of_all_ranks(head: SphereFace2, batches: Iterable[Faces]) -> Iterator[Faces
             gather(embeddings.to(device, wide), counts, group),
             gather(labels.to(device, torch.long), counts, group),
         )
+
+
+def _group(head: SphereFace2) -> ProcessGroup:
+    """The ranks that hold the head, or copies of it."""
+    return head.process_group if isinstance(head, PartialFCSphereFace2) else None
+
+
+def _classes(head: SphereFace2) -> range:
+    return head.classes if isinstance(head, PartialFCSphereFace2) else range(head.num_classes)
 
 
 def _check(head: SphereFace2, embeddings: Tensor, labels: Tensor) -> None:
