@@ -19,7 +19,11 @@ NAMES = {
         "PartialFC_V2": ["margin_loss", "embedding_size", "num_classes", "sample_rate", "fp16"]
     },
     "losses.py": {"CombinedMarginLoss": ["s", "m1", "m2", "m3", "interclass_filtering_threshold"]},
-    "dataset.py": {"MXFaceDataset": ["root_dir", "local_rank"], "DataLoaderX": ["local_rank"]},
+    "dataset.py": {
+        "MXFaceDataset": ["root_dir", "local_rank"],
+        "DataLoaderX": ["local_rank"],
+        "get_dataloader": ["root_dir", "local_rank", "batch_size"],
+    },
     "lr_scheduler.py": {
         "PolynomialLRWarmup": [
             "optimizer",

@@ -6,13 +6,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sf2_plugin import PartialFCSphereFace2
 from sf2_plugin.distributed import rank_and_world_size
 from sf2_plugin.registry import HeadEntry, available_heads, head_entry
-from sf2_plugin.shards import load_centers
 
 from .host import host_config
 from .margin import schedule_margin
+from .starting import take_centers
 
 #: This project's own head, which the host gets sharded by either name.
 NAMES = ("sphereface2", "partial_fc_sphereface2")
@@ -26,9 +25,9 @@ def new(cls: type[nn.Module], *args: Any, **kwargs: Any) -> nn.Module:
 
     ``config.loss`` is a name of `sf2_plugin.registry`; its sharded form (`partial_fc_NAME`) is
     taken where there is one. The dict of that name in the config, as ``config.sphereface2``,
-    refines it: its items are the head's arguments, and ``centers`` a folder to take class centers
-    from (see ``sf2 shards import``). On several ranks a head must say that it is made for them, by
-    an attribute ``sharded = True``: nothing in the host keeps the ranks' heads equal.
+    refines it: its items are the head's arguments, and ``centers``, see `starting`. On several
+    ranks a head must say that it is made for them, by an attribute ``sharded = True``: nothing in
+    the host keeps the ranks' heads equal.
     """
     name = host_config().get("loss")
     return object.__new__(cls) if name is None else build_head(name, *args, **kwargs)
@@ -103,15 +102,6 @@ def check_ranks(name: str, head: nn.Module) -> None:
             f"config.loss = {name!r} is not sharded, and each of the {world_size} ranks would "
             "train a head of its own: run it on one, or give it an attribute sharded = True"
         )
-
-
-def take_centers(name: str, head: nn.Module, folder: str) -> None:
-    """Start from the class centers of a folder, and say what was taken."""
-    if not isinstance(head, PartialFCSphereFace2):
-        raise ValueError(f"config.{name} names centers, and only sphereface2 takes some")
-    shards = load_centers(head, folder)
-    bias = "with its bias" if shards.has_bias else "and the bias that the hyperparameters give"
-    logging.info("%d class centers are taken from %s, %s", head.num_classes, folder, bias)
 
 
 def _flat_labels(head: nn.Module, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

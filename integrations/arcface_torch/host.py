@@ -15,6 +15,9 @@ LIBRARIES = ("torchvision", "easydict", "sklearn", "scipy", "tensorboard")
 #: The network that the host has built, once it has.
 backbone: nn.Module | None = None
 
+#: Its loader of faces: a DataLoader, or DALI's.
+loader: Any = None
+
 
 def replace(target: str, make: Make, key: str) -> None:
     """Exchange a dotted name, also where the host's script has taken its own reference to it."""
@@ -35,5 +38,14 @@ def remember_backbone(get_model: Any) -> Any:
         global backbone
         backbone = get_model(*args, **kwargs)
         return backbone
+
+    return build
+
+
+def remember_loader(get_dataloader: Any) -> Any:
+    def build(*args: Any, **kwargs: Any) -> Any:
+        global loader
+        loader = get_dataloader(*args, **kwargs)
+        return loader
 
     return build

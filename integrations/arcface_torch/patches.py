@@ -18,14 +18,16 @@ from sf2_plugin.patching import Make
 
 from . import (
     cuda_calls,
+    freezing,
     head_choice,
     resuming,
     scripts,
+    starting,
     verification,
     whole_checkpoints,
     without_mxnet,
 )
-from .host import remember_backbone, replace
+from .host import remember_backbone, remember_loader, replace
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,23 @@ PATCHES = (
         "a resumed run's learning rate goes along its own num_epoch, not the earlier run's",
         trains,
         {"lr_scheduler.PolynomialLRWarmup.load_state_dict": resuming.keep_own_end},
+    ),
+    Patch(
+        "start",
+        "training",
+        'config.pretrained: the backbone\'s weights; centers="means": class centers from faces',
+        trains,
+        {
+            "dataset.get_dataloader": remember_loader,
+            "backbones.get_model": starting.with_pretrained,
+        },
+    ),
+    Patch(
+        "freeze",
+        "training",
+        "config.freeze: epochs in which the head alone trains",
+        trains,
+        {"torch.nn.parallel.DistributedDataParallel.forward": freezing.stand_still},
     ),
     Patch(
         "verification",

@@ -1,5 +1,6 @@
 """The host's checkpoints: written whole or not at all, and resumed together or not at all."""
 
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from sf2_plugin.shards import (
     recorded_ranks,
     remove_leftovers,
     settle,
+    with_bias_to_train,
 )
 from sf2_plugin.torch_files import load_torch_file
 
@@ -93,7 +95,7 @@ def load_checked(load: Callable[..., Any]) -> Callable[..., Any]:
             settle(path, found[mark])
             checkpoint = load_torch_file(path, load)
             _check_number_of_ranks(checkpoint, path)
-            _check_head(checkpoint, path)
+            checkpoint = _for_the_head(checkpoint, path)
             check_config(checkpoint, path)
         _check_together(checkpoint, path.parent)
         margin.go_on_from(checkpoint.get("global_step"))
@@ -111,17 +113,20 @@ def _check_number_of_ranks(checkpoint: dict[str, Any], path: Path) -> None:
         )
 
 
-def _check_head(checkpoint: dict[str, Any], path: Path) -> None:
-    _, world_size = rank_and_world_size()
-    if host_config().get("loss") not in NAMES:
-        return
+def _for_the_head(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """PartialFC_V2's class centers are this project's too, its momentum of another loss is not."""
+    name = host_config().get("loss")
+    if name not in NAMES:
+        return checkpoint
     check_form(checkpoint, path)
     if is_partial_fc_v2(checkpoint):
-        raise ValueError(
-            f"{path} holds the class centers of PartialFC_V2, and config.loss is "
-            f"{host_config().get('loss')!r}: "
-            f"sf2 shards import {path.parent} --ranks {world_size} --out DIR"
+        logging.info(
+            "%s is of PartialFC_V2, and config.loss is %r: taken are its backbone, class centers "
+            "and schedule; the bias starts afresh, and so does the head's momentum",
+            path,
+            name,
         )
+    return with_bias_to_train(checkpoint)
 
 
 def _check_together(checkpoint: dict[str, Any], folder: Path) -> None:

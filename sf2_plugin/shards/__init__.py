@@ -31,7 +31,7 @@ from .checkpoints import (
     recorded_ranks,
 )
 from .claims import claim, is_claimed
-from .imports import import_shards
+from .imports import import_shards, with_bias_to_train
 from .marks import (
     MARK,
     check_marks,
@@ -73,5 +73,6 @@ __all__ = [
     "reshard",
     "settle",
     "waiting",
+    "with_bias_to_train",
     "write_shards",
 ]

@@ -94,7 +94,7 @@ def import_shards(source: str | Path, num_classes: int | None = None) -> Shards:
         read = read_shards(source).checkpoints
         recorded = _recorded(len(read))
         shards = checked(
-            [{**_with_bias_to_train(checkpoint), **recorded} for checkpoint in read],
+            [{**with_bias_to_train(checkpoint), **recorded} for checkpoint in read],
             [source / file_name(rank) for rank in range(len(read))],
         )
     _check_number(shards.num_classes, num_classes, source)
@@ -128,7 +128,7 @@ def _first_partial_fc(folder: Path) -> list[Path]:
     return [found[rank] for rank in sorted(found)]
 
 
-def _with_bias_to_train(checkpoint: Checkpoint) -> Checkpoint:
+def with_bias_to_train(checkpoint: Checkpoint) -> Checkpoint:
     """PartialFC_V2's checkpoint, with a second parameter of the head in the optimizer."""
     if not is_partial_fc_v2(checkpoint):
         return checkpoint
