@@ -17,9 +17,11 @@ from sf2_plugin import PartialFCSphereFace2, SphereFace2  # noqa: E402
 from sf2_plugin.ending import wait_at_exit  # noqa: E402
 
 from .datasets import FacePairDataset  # noqa: E402
+from .freeze_hook import FreezeBackboneHook  # noqa: E402
 from .gloo_wrapper import serve_cpu  # noqa: E402
 from .logs import log_to_mmengine  # noqa: E402
 from .margin_hook import MarginScheduleHook  # noqa: E402
+from .means_hook import ClassMeansHook  # noqa: E402
 from .metrics import FaceVerification  # noqa: E402
 from .partial_fc_hook import PartialFCHook  # noqa: E402
 from .rules import patch_rules  # noqa: E402
@@ -37,9 +39,11 @@ patch_rules()
 wait_at_exit()
 
 __all__ = [
+    "ClassMeansHook",
     "FacePairDataset",
     "FaceVerification",
     "FaceVerificationHook",
+    "FreezeBackboneHook",
     "MarginScheduleHook",
     "PartialFCHook",
     "PartialFCSphereFace2",

@@ -3,12 +3,12 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from sf2_plugin import SphereFace2
 from sf2_plugin.margin_schedule import MarginSchedule
+
+from .model_parts import bare_model, heads_of
 
 
 @HOOKS.register_module(force=True)
@@ -39,8 +39,7 @@ class MarginScheduleHook(Hook):
         self.schedule = MarginSchedule(begin_margin, end_margin, begin, end, mode)
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self.heads = [module for module in model.modules() if isinstance(module, SphereFace2)]
+        self.heads = heads_of(bare_model(runner))
         if not self.heads:
             raise ValueError("MarginScheduleHook found no SphereFace2 head in the model")
         for head in self.heads:

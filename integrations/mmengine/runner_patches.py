@@ -82,6 +82,7 @@ def _save_checkpoint(
 def _load_checkpoint(
     original: Any, runner: Runner, filename: str, *args: Any, **kwargs: Any
 ) -> dict[str, Any]:
+    _brought.set(False)
     checkpoint = original(runner, filename, *args, **kwargs)
     head = sharded_head(runner.model)
     if head is None:
@@ -91,7 +92,7 @@ def _load_checkpoint(
         if isinstance(shards, str) and _resuming.get():
             raise ValueError(f"{filename} cannot be resumed: {shards}")
     if isinstance(shards, str):
-        if not _brings_centers(checkpoint, runner.model, head):
+        if not _brought.get():
             runner.logger.warning(
                 f"Class centers and bias start afresh, none are loaded with {filename}: {shards}"
             )
@@ -109,6 +110,9 @@ def _load_checkpoint(
 
 #: Whether it is Runner.resume that calls Runner.load_checkpoint.
 _resuming: ContextVar[bool] = ContextVar("_resuming", default=False)
+
+#: Whether the state that was loaded last had class centers, of a head that is not sharded.
+_brought: ContextVar[bool] = ContextVar("_brought", default=False)
 
 
 def _resume(original: Any, runner: Runner, *args: Any, **kwargs: Any) -> None:
@@ -133,19 +137,12 @@ def _fill_in(head: PartialFCSphereFace2, state: dict[str, Any], prefix: str, *_:
     Its bias goes by the number of the centers: where they are read from shards it comes with them,
     and where there are none the head keeps its own.
     """
-    if prefix + "weight" not in state and not _resuming.get():
+    _brought.set(prefix + "weight" in state)
+    if not _brought.get() and not _resuming.get():
         state[prefix + "bias"] = head.bias.detach()
     weight = state.setdefault(prefix + "weight", head.weight.detach())
     if len(weight) == head.num_classes:
         state[prefix + "weight"] = weight[head.classes.start : head.classes.stop]
-
-
-def _brings_centers(checkpoint: dict[str, Any], model: nn.Module, head: nn.Module) -> bool:
-    """Whether it is the checkpoint of a head that is not sharded, which `_fill_in` has taken."""
-    bare: Any = model.module if is_model_wrapper(model) else model
-    (name,) = (name for name, module in bare.named_modules() if module is head)
-    key = f"{name}.weight".lstrip(".")
-    return any(each.endswith(key) for each in checkpoint.get("state_dict", checkpoint))
 
 
 #: What is called instead of each of Runner's methods, with the method itself as first argument.

@@ -11,9 +11,11 @@ from sf2_plugin.requirements import require
 require("mmpretrain", "mmpretrain", "hosts")
 
 from ..mmengine import (  # noqa: E402
+    ClassMeansHook,
     FacePairDataset,
     FaceVerification,
     FaceVerificationHook,
+    FreezeBackboneHook,
     MarginScheduleHook,
 )
 from .heads import SphereFace2ClsHead  # noqa: E402
@@ -22,9 +24,11 @@ from .retrievers import patch_retriever  # noqa: E402
 patch_retriever()
 
 __all__ = [
+    "ClassMeansHook",
     "FacePairDataset",
     "FaceVerification",
     "FaceVerificationHook",
+    "FreezeBackboneHook",
     "MarginScheduleHook",
     "SphereFace2ClsHead",
 ]

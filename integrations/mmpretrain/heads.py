@@ -13,6 +13,8 @@ from torch import Tensor
 from sf2_plugin import PartialFCSphereFace2, SphereFace2
 from sf2_plugin.margins import phi_negative, phi_positive
 
+from .arcface_centers import take_arcface_centers
+
 #: Arguments of ArcFaceClsHead that mean nothing to a one-vs-all loss. They are accepted, so that a
 #: config that changes nothing but the head's type works.
 SOFTMAX_ARGUMENTS = ("loss", "margins", "easy_margin", "num_subcenters")
@@ -37,6 +39,9 @@ class SphereFace2ClsHead(ClsHead):
     with `FaceVerification` or `FaceVerificationHook`.
     Start ranks from one seed, which is MMEngine's default: under
     ``randomness=dict(diff_rank_seed=True)`` the first centers depend on the number of ranks.
+
+    **From ArcFace.** A checkpoint of ArcFaceClsHead, by `load_from` or ``init_cfg``, brings its
+    class centers; the bias starts as in a fresh head, and the log says so.
 
     **Mixed precision.** ArcFaceClsHead turns autocast off. This head does not: under
     `AmpOptimWrapper` its matrix products take autocast's dtype; the loss and its sums stay float32.
@@ -98,6 +103,10 @@ class SphereFace2ClsHead(ClsHead):
         self.num_classes = num_classes
         self.in_channels = in_channels
         self.partial_fc = partial_fc
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        take_arcface_centers(self.loss_module, state, prefix)
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
         """The last feature, the embeddings (B, D).

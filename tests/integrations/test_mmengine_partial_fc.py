@@ -27,7 +27,6 @@ from sf2_plugin.integrations.mmengine import FaceVerificationHook, PartialFCHook
 from sf2_plugin.integrations.mmengine.clipping import clip_grad_norm_over_ranks
 from sf2_plugin.integrations.mmengine.dataset_embedding import embed_faces
 from sf2_plugin.integrations.mmengine.rank_files import claim_folder, save_together, shards_of
-from sf2_plugin.integrations.mmengine.runner_patches import _load_checkpoint
 from torch import distributed, nn
 
 from sf2_plugin import PartialFCSphereFace2
@@ -327,16 +326,27 @@ def test_resuming_reads_the_shards_once(folder, ranks, monkeypatch):
     assert read == [path.with_suffix(".shards")]
 
 
-@pytest.mark.parametrize("key", ["head.loss_module.weight", "backbone.layers.0.weight"])
+@pytest.mark.parametrize(
+    "key", ["head.loss_module.weight", "head.norm_product.weight", "backbone.layers.0.weight"]
+)
 def test_a_warning_says_that_no_centers_are_loaded(tmp_path, key):
+    """A plain head's and ArcFaceClsHead's are taken by a sharded one, with the bias that fits."""
     warnings = []
     runner = SimpleNamespace(
-        model=build_model(partial_fc=True), logger=SimpleNamespace(warning=warnings.append)
+        model=build_model(partial_fc=True),
+        logger=SimpleNamespace(warning=warnings.append),
+        distributed=False,
+        call_hook=lambda *args, **kwargs: None,
     )
-    checkpoint = {"state_dict": {key: torch.zeros(1)}}
-    path = str(tmp_path / "epoch_3.pth")
-    assert _load_checkpoint(lambda *_: checkpoint, runner, path) is checkpoint
+    Runner.wrap_model(runner, None, runner.model)
+    head = runner.model.head.loss_module
+    bias = head.bias.item()
+    rows = torch.randn(NUM_CLASSES if "head" in key else 8, SIZE if "head" in key else 8)
+    torch.save({"state_dict": {key: rows}}, tmp_path / "epoch_3.pth")
+    Runner.load_checkpoint(runner, str(tmp_path / "epoch_3.pth"))
     assert len(warnings) == ("head" not in key)
+    assert torch.equal(head.weight, rows.double()) == ("head" in key)
+    assert head.bias.item() == pytest.approx(bias)
 
 
 def test_another_number_of_classes_starts_from_its_own_bias(plain, ranks, folder):
