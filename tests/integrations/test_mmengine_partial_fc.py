@@ -334,7 +334,7 @@ def test_a_warning_says_that_no_centers_are_loaded(tmp_path, key):
     warnings = []
     runner = SimpleNamespace(
         model=build_model(partial_fc=True),
-        logger=SimpleNamespace(warning=warnings.append),
+        logger=SimpleNamespace(warning=warnings.append, info=print),
         distributed=False,
         call_hook=lambda *args, **kwargs: None,
     )
