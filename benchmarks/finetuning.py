@@ -47,11 +47,12 @@ def train(beginning: str, seed: int, faces: str, arcface: str, epochs: int) -> d
     ]
     if means:
         config.custom_hooks.append(dict(type="ClassMeansHook"))
-    losses = []
+    losses, biases = [], []
 
     class Losses(Hook):
         def after_train_iter(self, *args: Any, outputs: Any = None, **kwargs: Any) -> None:
             losses.append(outputs["loss"].item())
+            biases.append(runner.model.head.loss_module.bias.item())
 
     with tempfile.TemporaryDirectory() as work_dir:
         config.work_dir = work_dir
@@ -73,6 +74,8 @@ def train(beginning: str, seed: int, faces: str, arcface: str, epochs: int) -> d
         "auc": report.auc,
         "first_loss": losses[0],
         "last_loss": sum(losses[-20:]) / len(losses[-20:]),
+        "first_bias": biases[0],
+        "last_bias": biases[-1],
     }
 
 
