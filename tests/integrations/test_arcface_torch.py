@@ -20,7 +20,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sf2_plugin.integrations.arcface_torch import checkpoints, loss, margin, resuming, scripts
+from sf2_plugin.integrations.arcface_torch import (
+    head_choice,
+    margin,
+    resuming,
+    scripts,
+    whole_checkpoints,
+)
 from sf2_plugin.integrations.arcface_torch import host as host_side
 from sf2_plugin.integrations.arcface_torch.checkout import NAMES
 from sf2_plugin.integrations.arcface_torch.patches import PATCHES, Run, table
@@ -397,7 +403,7 @@ def checkpoint(step, world_size=2, head=("weight", "bias"), backbone=0, statisti
 
 def save_and_resume(rank, folder):
     """What two ranks, each with a disk of its own, save, and are told when they resume."""
-    checkpoints.host_config = host_side.host_config = lambda: {"loss": "sphereface2"}
+    whole_checkpoints.host_config = host_side.host_config = lambda: {"loss": "sphereface2"}
     torch_save, fsync = torch.save, os.fsync
     patch_of("checkpoints").apply(Run("cpu"))
     path = folder / str(rank) / f"checkpoint_gpu_{rank}.pt"
@@ -675,7 +681,7 @@ KILLS = [("writing", 1, 1), ("waiting", 0, 1), ("renaming", 0, 2), ("renaming", 
 
 def resume_all(rank, folders):
     """The step, mark and files that each of the folders gives this rank."""
-    checkpoints.host_config = host_side.host_config = lambda: {"loss": "sphereface2"}
+    whole_checkpoints.host_config = host_side.host_config = lambda: {"loss": "sphereface2"}
     patch_of("checkpoints").apply(Run("cpu"))
     found = []
     for folder in folders:
@@ -733,13 +739,13 @@ def build(monkeypatch):
     """The head that the adapter builds with a config, some number of ranks, a threshold."""
 
     def head(config, ranks=1, threshold=0.0):
-        monkeypatch.setattr(loss, "host_config", lambda: config)
-        monkeypatch.setattr(loss, "rank_and_world_size", lambda: (0, ranks))
+        monkeypatch.setattr(head_choice, "host_config", lambda: config)
+        monkeypatch.setattr(head_choice, "rank_and_world_size", lambda: (0, ranks))
         others = dict(plain=Plain, anything=Anything, renamed=Renamed)
         entries = {name: registry.HeadEntry.of(head) for name, head in others.items()}
         monkeypatch.setattr(registry, "_heads", registry._heads | entries)
         margin_loss = SimpleNamespace(interclass_filtering_threshold=threshold)
-        return loss.build_head(config["loss"], margin_loss, 4, 11, 0.5, False)
+        return head_choice.build_head(config["loss"], margin_loss, 4, 11, 0.5, False)
 
     return head
 
