@@ -37,22 +37,15 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        value: Any = _version()
+        from .requirements import version  # Takes longer than all else here.
+
+        value: Any = version("sf2-plugin") or "0+unknown"  # Of a source tree not installed.
     elif name in _MODULES:
         value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
-
-
-def _version() -> str:
-    from importlib import metadata  # Takes longer than all else here.
-
-    try:
-        return metadata.version("sf2-plugin")
-    except metadata.PackageNotFoundError:  # Run from a source tree that is not installed.
-        return "0+unknown"
 
 
 def __dir__() -> list[str]:

@@ -43,7 +43,7 @@ class MarginSchedule:
     def __post_init__(self) -> None:
         require_one_of("mode", self.mode, MODES)
         for name in ("begin_margin", "end_margin", "begin", "end"):
-            require_number(name, getattr(self, name), "that is finite", lambda v: True)
+            require_number(name, getattr(self, name))
         if not 0 <= self.begin < self.end:
             raise ValueError(
                 f"begin and end must be 0 <= begin < end, got {self.begin} and {self.end}"

@@ -179,8 +179,10 @@ class Recipe:
         margin, kind = MARGIN_TYPES[self.margin_type], f"for margin_type {self.margin_type!r}"
         # A number of numpy's is as good as any, and no operator takes it.
         numbers = dict(
-            lam=require_number("lam", self.lam, "between 0 and 1, both excluded", _is_share),
-            scale=require_number("scale", self.scale, "above 0", _is_positive),
+            lam=require_number(
+                "lam", self.lam, "between 0 and 1, both excluded", lambda share: 0 < share < 1
+            ),
+            scale=require_number("scale", self.scale, "above 0", lambda r: r > 0),
             margin=require_number("margin", self.margin, f"{margin.wanted} {kind}", margin.allows),
             t=require_number("t", self.t, "at least 1", lambda t: t >= 1),
             interclass_filtering_threshold=require_number(
@@ -196,7 +198,7 @@ class Recipe:
             numbers["loss_weight"] = numbers["scale"]
         else:
             numbers["loss_weight"] = require_number(
-                "loss_weight", self.loss_weight, "above 0", _is_positive
+                "loss_weight", self.loss_weight, "above 0", lambda weight: weight > 0
             )
         if isinstance(self.bias, str):
             require_one_of("bias", self.bias, INITIAL_BIASES)
@@ -262,11 +264,3 @@ def uniface_bias(recipe: Recipe, num_classes: int) -> float:
 INITIAL_BIASES: Mapping[str, Callable[[Recipe, int], float]] = MappingProxyType(
     {"closed_form": closed_form_bias, "uniface": uniface_bias}
 )
-
-
-def _is_positive(value: float) -> bool:
-    return value > 0
-
-
-def _is_share(value: float) -> bool:
-    return 0 < value < 1

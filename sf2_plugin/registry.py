@@ -94,7 +94,8 @@ def head_entry(name: str) -> HeadEntry:
 
 
 def _only_point(name: str) -> EntryPoint:
-    points = {(point.value, _package(point)): point for point in _points(name)}
+    found = entry_points(group=ENTRY_POINT_GROUP, name=name)
+    points = {(point.value, _package(point)): point for point in found}
     if not points:
         known = ", ".join(map(repr, available_heads()))
         raise ValueError(f"no head is called {name!r}; there are {known}")
@@ -103,10 +104,6 @@ def _only_point(name: str) -> EntryPoint:
         raise ValueError(f"head {name!r} must come from one package, got {told}: uninstall one")
     (point,) = points.values()
     return point
-
-
-def _points(name: str) -> Iterable[EntryPoint]:
-    return entry_points(group=ENTRY_POINT_GROUP, name=name)
 
 
 def _package(point: EntryPoint) -> str:

@@ -19,10 +19,11 @@ COMPLETED_BY = {
 }
 
 
-def require(module: str, *extras: str) -> Any:
+def require(module: str, *extras: str, purpose: str = "") -> Any:
     """`module`, imported; or say what brings it: extras, or what completes the one that is there.
 
-    The extras of `COMPLETED_BY` are for an environment that has none of their names.
+    The extras of `COMPLETED_BY` are for an environment that has none of their names. The error says
+    the `purpose`, as "an audit needs scikit-learn", or else what failed.
 
     Raises:
         ImportError: `module`, or something it needs, is missing.
@@ -34,7 +35,8 @@ def require(module: str, *extras: str) -> Any:
         for extra in extras:
             completed_by = COMPLETED_BY.get(extra, {}).items()
             wanted = next((how for name, how in completed_by if version(name)), wanted)
-        raise ImportError(f"{module} cannot be imported ({error}): {wanted}") from error
+        told = purpose or f"{module} cannot be imported ({error})"
+        raise ImportError(f"{told}: {wanted}") from error
 
 
 def onnx_libraries() -> tuple[Any, Any]:

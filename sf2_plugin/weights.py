@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .reading import UnreadableFile, reading
+from .requirements import require
 from .torch_files import load_torch_file
 
 #: What wrappers put into names anywhere.
@@ -37,12 +38,8 @@ def load_checkpoint(path: str | Path) -> Any:
     """
     if not _is_safetensors(path):
         return load_torch_file(path)
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise ImportError(
-            f'{path} is of safetensors: pip install "sf2-plugin[safetensors]"'
-        ) from error
+    told = f"{path} is of safetensors"
+    load_file = require("safetensors.torch", "safetensors", purpose=told).load_file
     with reading(path, "safetensors"):
         return load_file(path)
 
@@ -123,7 +120,10 @@ def unwrapped(content: Any, needed: list[str]) -> dict[str, Tensor]:
     beginnings = _beginnings(tensors, needed)
     if len(beginnings) != 1:
         return tensors
-    (start,) = beginnings
+    return _under(tensors, beginnings[0])
+
+
+def _under(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
     return {key[len(start) :]: each for key, each in tensors.items() if key.startswith(start)}
 
 
@@ -137,9 +137,7 @@ class _Found:
         wanted: Mapping[str, Tensor],
         needed: list[str],
     ) -> None:
-        under = {
-            key[len(start) :]: tensor for key, tensor in tensors.items() if key.startswith(start)
-        }
+        under = _under(tensors, start)
         self.weights = {key: under[key] for key in wanted if key in under}
         missing = [key for key in needed if key not in under]
         reshaped = [k for k, tensor in self.weights.items() if tensor.shape != wanted[k].shape]

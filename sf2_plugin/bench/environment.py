@@ -3,13 +3,13 @@
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .. import __version__
+from ..requirements import version
 
 
 def environment(device: torch.device, *, commit: str | None = None) -> dict[str, Any]:
@@ -30,18 +30,10 @@ def environment(device: torch.device, *, commit: str | None = None) -> dict[str,
             "python": platform.python_version(),
             "sf2-plugin": __version__,
             "torch": torch.__version__,
-            "triton": _installed_version("triton"),
+            "triton": version("triton"),
         },
         "commit": commit or _commit(),
     }
-
-
-def _installed_version(package: str) -> str | None:
-    """The installed version of `package`, None where it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:

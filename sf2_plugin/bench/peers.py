@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..patching import replaced
+from ..requirements import require
 
 
 class Head(NamedTuple):
@@ -149,13 +150,8 @@ def _find(name: str, path: Path) -> Path:
 
 
 def _import(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(PACKAGES[name].module)
-    except ImportError as error:
-        extra = PACKAGES[name].extra
-        raise ImportError(
-            f'peer {name} is not installed: pip install "sf2-plugin[{extra}]"'
-        ) from error
+    package = PACKAGES[name]
+    return require(package.module, package.extra, purpose=f"peer {name} is not installed")
 
 
 _serial = itertools.count()

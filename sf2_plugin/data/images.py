@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..reading import reading
+from ..requirements import require
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 # Pillow opens dozens of formats, some of them by starting another program (EPS runs Ghostscript).
@@ -44,14 +44,9 @@ _OTHERS = {
 }
 
 
-def pillow(submodule: str = "Image") -> ModuleType:
+def pillow(submodule: str = "Image") -> Any:
     """`PIL.Image`, or another part of Pillow; an ImportError that names the extra without it."""
-    from importlib import import_module
-
-    try:
-        return import_module(f"PIL.{submodule}")
-    except ImportError:
-        raise ImportError('images need Pillow: pip install "sf2-plugin[data]"') from None
+    return require(f"PIL.{submodule}", "data", purpose="images need Pillow")
 
 
 def decode_image(

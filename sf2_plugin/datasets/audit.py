@@ -27,6 +27,7 @@ from ..evaluation import Calibration
 from ..evaluation.calibration import g
 from ..evaluation.input_checks import Bools, Floats, Ids, as_embeddings
 from ..evaluation.vectors import unit
+from ..requirements import require
 
 #: The loss's own, for models without a head of this kind; the order of the labels needs no more.
 DEFAULT_T = 3.0
@@ -98,10 +99,7 @@ def audit_labels(
         ValueError: no person, or no two, of more than one image.
         ImportError: scikit-learn is not installed.
     """
-    try:
-        from sklearn.isotonic import isotonic_regression
-    except ImportError as error:
-        raise ImportError('an audit needs scikit-learn: pip install "sf2-plugin[eval]"') from error
+    sklearn = require("sklearn.isotonic", "eval", purpose="an audit needs scikit-learn")
     embeddings, labels = as_embeddings(embeddings), np.asarray(labels)
     t = calibration.t if calibration else DEFAULT_T
     count = len(labels)
@@ -154,7 +152,7 @@ def audit_labels(
     weight = np.repeat([1 / len(stated), 1 / len(random)], [len(stated), len(random)])
     order = np.argsort(both, kind="stable")
     fitted = np.empty(len(both))
-    fitted[order] = isotonic_regression(
+    fitted[order] = sklearn.isotonic_regression(
         is_random[order], sample_weight=weight[order], increasing=False
     )
     odds = fitted[: len(stated)] / np.maximum(1 - fitted[: len(stated)], 1e-12)

@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike
 
 from ..atomic import atomic_file
 from ..reading import reading
+from ..requirements import require
 from .figures import Figure, Report
 from .input_checks import Floats, Ids, as_issame, as_scores, as_targets
 from .roc import Roc, roc_curve
@@ -108,12 +109,7 @@ class Calibration:
         """
         cosines = as_scores(cosines, "cosines")
         issame = as_issame(issame, len(cosines))
-        try:
-            from sklearn.linear_model import LogisticRegression
-        except ImportError as error:
-            raise ImportError(
-                'a refit needs scikit-learn: pip install "sf2-plugin[eval]"'
-            ) from error
+        sklearn = require("sklearn.linear_model", "eval", purpose="a refit needs scikit-learn")
         genuine = np.count_nonzero(issame)
         impostor = len(issame) - genuine
         target = np.where(issame, (genuine + 1) / (genuine + 2), 1 / (impostor + 2))
@@ -122,7 +118,7 @@ class Calibration:
         # A pair with the target p counts p times as genuine and 1 - p times as impostor.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # What it did not find is refused below.
-            model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(
+            model = sklearn.LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(
                 adjusted,
                 np.repeat([True, False], len(issame)),
                 np.concatenate([weight * target, weight * (1 - target)]),
@@ -300,13 +296,10 @@ def _cllr(roc: Roc) -> float:
 
 def _min_cllr(roc: Roc) -> float:
     """Pool adjacent violators over the steps of the ROC, which are its runs of equal outcome."""
-    try:
-        from sklearn.isotonic import isotonic_regression
-    except ImportError as error:
-        raise ImportError('min Cllr needs scikit-learn: pip install "sf2-plugin[eval]"') from error
+    sklearn = require("sklearn.isotonic", "eval", purpose="min Cllr needs scikit-learn")
     genuine, impostor = np.diff(roc.tar)[::-1], np.diff(roc.far)[::-1]
     mass = genuine + impostor
-    posterior = isotonic_regression(genuine / mass, sample_weight=mass)
+    posterior = sklearn.isotonic_regression(genuine / mass, sample_weight=mass)
     # Where the posterior is 0 or 1 there is no pair of the other kind, and 0 log 0 is 0.
     bits = genuine * np.log2(np.where(genuine > 0, posterior, 1))
     bits += impostor * np.log2(np.where(impostor > 0, 1 - posterior, 1))
