@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.images import pillow
+from ..data.images import resize
 from ..evaluation import Calibration
 from ..evaluation.input_checks import Pixels
 
@@ -31,14 +31,5 @@ class Backbone(Protocol):
 
 def resized(faces: Iterable[Pixels], height: int, width: int) -> NDArray[np.float32]:
     """(B, 3, height, width) in 0..255, RGB; bilinear where an image has another size."""
-    batch = np.stack([_resized(face, height, width) for face in faces])
+    batch = np.stack([resize(face, height, width) for face in faces])
     return np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32)
-
-
-def _resized(face: Pixels, height: int, width: int) -> Pixels:
-    if face.shape[:2] == (height, width):
-        return face
-    Image = pillow()
-    return np.asarray(
-        Image.fromarray(np.ascontiguousarray(face)).resize((width, height), Image.BILINEAR)
-    )

@@ -73,7 +73,7 @@ def run(given: argparse.Namespace) -> None:
         format=given.format,
         progress=progress_bar("aligning"),
     )
-    print_figures(report.as_dict(), _text(report, given.pick), given.json)
+    print_figures(vars(report), _text(report, given.pick), given.json)
 
 
 def _digest(detector: Path) -> str:
@@ -82,10 +82,10 @@ def _digest(detector: Path) -> str:
 
 
 def _text(report: AlignReport, pick: str) -> str:
-    kept = f", of which {report.kept} were done before" if report.kept else ""
+    kept = f", of which {report.done_before} were done before" if report.done_before else ""
     which = {"only": "left out", "central": "the most central taken"}.get(pick, f"the {pick} taken")
     lines = [f"{report.aligned} faces of {report.photos} photos{kept}"]
-    lines += listed(f"photos with several faces, {which}", report.several)
-    lines += listed("photos without a face", report.without)
+    lines += listed(f"photos with several faces, {which}", report.several_faces)
+    lines += listed("photos without a face", report.no_face)
     lines += listed("photos that cannot be used", report.damaged.values())
     return "\n".join(lines)

@@ -40,15 +40,15 @@ def run(given: argparse.Namespace) -> int:
         distance=given.distance,
         progress=progress_bar("looking"),
     )
-    print_figures(report.as_dict(), _text(report), given.json)
+    print_figures(vars(report), _text(report), given.json)
     return 0 if report.is_clean else FOUND
 
 
 def _text(report: CheckReport) -> str:
     lines = [f"{report.images} images of {report.people} people"]
     if len(report.sizes) > 1:
-        sizes = sorted(report.sizes.items(), key=lambda item: -item[1])
-        lines.append(f"of {len(sizes)} sizes, most of {sizes[0][0]}: {sizes[0][1]}")
+        ((size, most),) = report.sizes.most_common(1)
+        lines.append(f"of {len(report.sizes)} sizes, most of {size}: {most}")
     for kind, names in describe(report):
         lines += listed(kind, names)
     return "\n".join([*lines, "nothing found"] if report.is_clean else lines)

@@ -57,7 +57,7 @@ def run(given: argparse.Namespace) -> None:
         f"{given.out / name}: {report.people[name]} people, {report.images[name]} images"
         for name in given.names
     )
-    print_figures(report.as_dict(), text, given.json)
+    print_figures(vars(report), text, given.json)
 
 
 def _people(text: str) -> float | int:

@@ -134,6 +134,24 @@ def encode_jpeg(pixels: NDArray[np.uint8], quality: int = 92) -> bytes:
         raise ValueError(
             f"pixels are {pixels.dtype} {pixels.shape}; an image is uint8 (height, width, 3)"
         )
+    return _encoded(pixels, format="JPEG", quality=quality)
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """The PNG bytes of uint8 (H, W, 3) RGB pixels."""
+    return _encoded(pixels, format="PNG")
+
+
+def _encoded(pixels: NDArray[np.uint8], **options: Any) -> bytes:
     buffer = io.BytesIO()
-    pillow().fromarray(pixels).save(buffer, format="JPEG", quality=quality)
+    pillow().fromarray(pixels).save(buffer, **options)
     return buffer.getvalue()
+
+
+def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """An image (H, W, 3) of another size, bilinear; itself where it has that size."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    Image = pillow()
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize((width, height), Image.BILINEAR))

@@ -18,7 +18,6 @@ import csv
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -51,8 +50,16 @@ class Pairs:
 
 
 class _Line(NamedTuple):
+    path: Path
     number: int
     text: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.path}, line {self.number}"
+
+    def refused(self, wanted: str) -> UnreadableFile:
+        return UnreadableFile(f"{self.place}: {self.text[:200]!r}; {wanted}")
 
 
 def read_list(path: Path, root: str | Path | None, outside: bool) -> Pairs:
@@ -65,7 +72,7 @@ def read_list(path: Path, root: str | Path | None, outside: bool) -> Pairs:
     kind = _kind(lines)
     if root is None:
         root = _folder(path.parent, kind, lines)
-    return kind(path, lines, ImageRoot(root, outside))
+    return kind(lines, ImageRoot(root, outside))
 
 
 def _lines(path: Path) -> Iterator[_Line]:
@@ -81,17 +88,16 @@ def _lines(path: Path) -> Iterator[_Line]:
         except UnicodeDecodeError:
             raise UnreadableFile(f"{path}, line {number}: not UTF-8 text") from None
         if text:
-            yield _Line(number, text)
+            yield _Line(path, number, text)
 
 
-_Reader = Callable[[Path, list[_Line], ImageRoot], Pairs]
+_Reader = Callable[[list[_Line], ImageRoot], Pairs]
 
 
 def _kind(lines: list[_Line]) -> _Reader:
     first, *rest = (_fields(line.text) for line in lines[:3])
-    if all(map(_is_number, first)) and len(first) <= 2 and rest and _is_lfws(rest[0]):
-        return _lfw
-    if (first[:1] == ["name"] and rest and _is_lfws(rest[0])) or _is_lfws(first):
+    is_header = first[:1] == ["name"] or (len(first) <= 2 and all(map(_is_number, first)))
+    if _is_lfws(first) or (is_header and rest and _is_lfws(rest[0])):
         return _lfw
     if len(first) == 2 and _is_number(first[1]) and all(len(fields) == 2 for fields in rest):
         return _calfw
@@ -132,29 +138,28 @@ def _folder(beside: Path, kind: _Reader, lines: list[_Line]) -> Path:
         return folder
     for name in _USUAL:
         try:
-            kind(beside, lines[:4], ImageRoot(beside / name))
+            kind(lines[:4], ImageRoot(beside / name))
         except ValueError:
             continue
         return beside / name
     return beside
 
 
-def _paths(path: Path, lines: list[_Line], root: ImageRoot) -> Pairs:
+def _paths(lines: list[_Line], root: ImageRoot) -> Pairs:
     pairs = Pairs()
     found: dict[str, Path] = {}
     for line in lines:
         fields = _fields(line.text)
         if len(fields) != 3 and "\t" not in line.text:
-            with _at(path, line):
+            with reading(line.place):
                 fields = _with_spaces(line.text, root) or fields
         if len(fields) != 3 or fields[2] not in ("0", "1"):
-            raise UnreadableFile(
-                f"{path}, line {line.number}: {line.text[:200]!r}; two paths and 0 or 1 are "
-                "wanted, separated by tabs where a path has spaces"
+            raise line.refused(
+                "two paths and 0 or 1 are wanted, separated by tabs where a path has spaces"
             )
         for name in fields[:2]:
             if name not in found:
-                found[name] = _image(path, line, root, name)
+                found[name] = _image(line, root, name)
         pairs.add(found[fields[0]], found[fields[1]], fields[2] == "1")
     return pairs
 
@@ -172,20 +177,17 @@ def _with_spaces(text: str, root: ImageRoot) -> list[str] | None:
     return there[0] if len(there) == 1 else None
 
 
-def _lfw(path: Path, lines: list[_Line], root: ImageRoot) -> Pairs:
+def _lfw(lines: list[_Line], root: ImageRoot) -> Pairs:
     header = _fields(lines[0].text)
     numbers = [int(part) for part in header] if all(map(_is_number, header)) else []
     pairs = Pairs()
     for line in lines[bool(numbers) or header[0] == "name" :]:
         fields = _fields(line.text)
         if not _is_lfws(fields):
-            raise UnreadableFile(
-                f"{path}, line {line.number}: {line.text[:200]!r}; `name n n` or `name n name n` "
-                "is wanted, as in LFW's pairs.txt"
-            )
+            raise line.refused("`name n n` or `name n name n` is wanted, as in LFW's pairs.txt")
         name, first, *other = fields
         second = (other[0], other[1]) if len(other) == 2 else (name, other[0])
-        images = _lfw_image(path, line, root, name, first), _lfw_image(path, line, root, *second)
+        images = _lfw_image(line, root, name, first), _lfw_image(line, root, *second)
         pairs.add(*images, len(other) == 1)
     pairs.format = f"LFW's list of {len(pairs.issame)} pairs"
     if len(numbers) == 1:
@@ -193,28 +195,27 @@ def _lfw(path: Path, lines: list[_Line], root: ImageRoot) -> Pairs:
     return pairs
 
 
-def _lfw_image(path: Path, line: _Line, root: ImageRoot, name: str, number: str) -> Path:
+def _lfw_image(line: _Line, root: ImageRoot, name: str, number: str) -> Path:
     stem = f"{name}/{name}_{int(number):04d}"
-    for suffix in (".jpg", *sorted(IMAGE_SUFFIXES)):
-        with _at(path, line):
-            if root.has(stem + suffix):
-                return root.path(stem + suffix)
-    return _image(path, line, root, f"{stem}.jpg")
+    with reading(line.place):
+        suffixes = (each for each in sorted(IMAGE_SUFFIXES) if root.has(stem + each))
+        found = ".jpg" if root.has(f"{stem}.jpg") else next(suffixes, ".jpg")
+    return _image(line, root, stem + found)
 
 
-def _calfw(path: Path, lines: list[_Line], root: ImageRoot) -> Pairs:
+def _calfw(lines: list[_Line], root: ImageRoot) -> Pairs:
     pairs, folds = Pairs(), []
     if len(lines) % 2:
-        raise UnreadableFile(f"{path} has {len(lines)} lines, and two make a pair")
+        raise UnreadableFile(f"{lines[0].path} has {len(lines)} lines, and two make a pair")
     for line, next_line in zip(lines[::2], lines[1::2], strict=True):
         first, second = _fields(line.text), _fields(next_line.text)
         for each, fields in ((line, first), (next_line, second)):
             if len(fields) != 2 or fields[1] != first[-1] or not _is_number(fields[1]):
-                raise UnreadableFile(
-                    f"{path}, line {each.number}: {each.text[:200]!r}; a path and a number are "
-                    "wanted, the same for both images of a pair, as in CALFW's list"
+                raise each.refused(
+                    "a path and a number are wanted, the same for both images of a pair, as in "
+                    "CALFW's list"
                 )
-        images = _image(path, line, root, first[0]), _image(path, next_line, root, second[0])
+        images = _image(line, root, first[0]), _image(next_line, root, second[0])
         pairs.add(*images, int(first[1]) > 0)
         folds.append(int(first[1]))
     pairs.format = f"CALFW's kind of list, {len(pairs.issame)} pairs"
@@ -267,10 +268,7 @@ def _cfp(split: Path, root: str | Path | None, outside: bool) -> Pairs:
                 fields = _fields(line.text)
                 known = [f in lists[k] for f, k in zip(fields, kinds, strict=False)]
                 if len(fields) != 2 or not all(known):
-                    raise UnreadableFile(
-                        f"{fold / name}, line {line.number}: {line.text[:200]!r}; two numbers of "
-                        "images in CFP's lists are wanted"
-                    )
+                    raise line.refused("two numbers of images in CFP's lists are wanted")
                 first, second = (lists[k][f] for f, k in zip(fields, kinds, strict=True))
                 pairs.add(first, second, same)
     name, count = "".join(kinds), len(pairs.issame)
@@ -283,17 +281,12 @@ def _cfp_images(path: Path, root: ImageRoot) -> dict[str, Path]:
     images = {}
     for line in _lines(path):
         number, _, name = line.text.partition(" ")
-        name = name.strip().removeprefix("../")
-        images[number] = _image(path, line, root, name)
+        images[number] = _image(line, root, name.strip().removeprefix("../"))
     return images
 
 
-def _image(path: Path, line: _Line, root: ImageRoot, name: str) -> Path:
-    with _at(path, line):
+def _image(line: _Line, root: ImageRoot, name: str) -> Path:
+    with reading(line.place):
         if not root.has(name):
             raise ValueError(f"there is no image {root.folder / name}")
         return root.path(name)
-
-
-def _at(path: Path, line: _Line) -> AbstractContextManager[None]:
-    return reading(f"{path}, line {line.number}")

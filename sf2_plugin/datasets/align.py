@@ -7,10 +7,11 @@ is `.align.jsonl.partial`; each face appears whole, and its line after it.
 
 from __future__ import annotations
 
-import io
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from ..atomic import atomic_file
 from ..data.alignment import align_face
 from ..data.folders import check_apart
-from ..data.images import IMAGE_SUFFIXES, decode_image, encode_jpeg, pillow
+from ..data.images import IMAGE_SUFFIXES, decode_image, encode_jpeg, encode_png
 from ..reading import UnreadableFile
 from .faces import PICKS, Faces
 
@@ -38,24 +39,13 @@ class AlignReport:
 
     photos: int
     aligned: int
-    several: list[str]
-    """Photos with more than one face."""
-    without: list[str]
+    several_faces: list[str]
+    no_face: list[str]
     """Photos in which no face was found, or, of several, none taken."""
     damaged: dict[str, str]
     """What is wrong with photos that cannot be read, or whose landmarks are no face's."""
-    kept: int
+    done_before: int
     """Of the photos, those that an earlier run had done."""
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "photos": self.photos,
-            "aligned": self.aligned,
-            "several_faces": self.several,
-            "no_face": self.without,
-            "damaged": self.damaged,
-            "done_before": self.kept,
-        }
 
 
 def find_photos(folder: str | Path) -> list[str]:
@@ -133,7 +123,7 @@ def align_photos(
                 write(entries[photo])
             if progress:
                 progress(i, len(photos))
-    report = _report(entries, kept=len(done))
+    report = _report(entries, done_before=len(done))
     if not report.aligned:
         raise ValueError(f"no face was found in any of the {len(photos)} photos of {folder}")
     log.finish()
@@ -141,12 +131,7 @@ def align_photos(
 
 
 def _align(
-    folder: Path,
-    photo: str,
-    out: Path,
-    name: str,
-    find: Finder,
-    pick: str,
+    folder: Path, photo: str, out: Path, name: str, find: Finder, pick: str
 ) -> dict[str, Any]:
     """Write the photo's face; the line of the log."""
     entry: dict[str, Any] = {"path": photo, "faces": 0, "landmarks": None}
@@ -155,7 +140,8 @@ def _align(
     except UnreadableFile as error:
         return entry | {"damaged": str(error)}
     try:
-        faces = find.get(photo, _NO_FACES) if isinstance(find, dict) else find(pixels)
+        no_faces = Faces.of_landmarks([])
+        faces = find.get(photo, no_faces) if isinstance(find, dict) else find(pixels)
     except ValueError as error:
         raise ValueError(f"{folder / photo}: {error}") from error
     entry["faces"] = len(faces)
@@ -163,51 +149,34 @@ def _align(
     if landmarks is None:
         return entry
     try:
-        encoded = _encode(align_face(pixels, landmarks), Path(name).suffix)
+        face = align_face(pixels, landmarks)
     except ValueError as error:  # A detector may find what is no face.
         return entry | {"damaged": f"{folder / photo}: {error}"}
     path = out / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file:
-        file.write(encoded)
+        is_jpeg = path.suffix == ".jpg"
+        file.write(encode_jpeg(face, _JPEG_QUALITY) if is_jpeg else encode_png(face))
     return entry | {"landmarks": np.round(landmarks, 3).tolist(), "aligned": name}
-
-
-_NO_FACES = Faces.of_landmarks([])
-
-
-def _encode(pixels: NDArray[np.uint8], suffix: str) -> bytes:
-    if suffix == ".jpg":
-        return encode_jpeg(pixels, _JPEG_QUALITY)
-    buffer = io.BytesIO()
-    pillow().fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _aligned_names(photos: list[str], format: str) -> Iterator[str]:
     """`PERSON/photo.png`; with its own suffix before it where two photos would have one name."""
     bare = [os.path.splitext(photo)[0] for photo in photos]
-    # As some file systems compare them.
-    seen: dict[str, int] = {}
-    for name in bare:
-        seen[name.lower()] = seen.get(name.lower(), 0) + 1
+    same = Counter(map(str.lower, bare))  # As some file systems compare them.
     for photo, name in zip(photos, bare, strict=True):
-        yield f"{name if seen[name.lower()] == 1 else photo}.{format}"
+        yield f"{name if same[name.lower()] == 1 else photo}.{format}"
 
 
-def _report(entries: dict[str, dict[str, Any]], kept: int) -> AlignReport:
-    damaged = {name: entry["damaged"] for name, entry in entries.items() if "damaged" in entry}
+def _report(entries: dict[str, dict[str, Any]], done_before: int) -> AlignReport:
+    neither = [name for name, entry in entries.items() if not entry.keys() & {"aligned", "damaged"}]
     return AlignReport(
         photos=len(entries),
         aligned=sum("aligned" in entry for entry in entries.values()),
-        several=[name for name, entry in entries.items() if entry["faces"] > 1],
-        without=[
-            name
-            for name, entry in entries.items()
-            if "aligned" not in entry and name not in damaged
-        ],
-        damaged=damaged,
-        kept=kept,
+        several_faces=[name for name, entry in entries.items() if entry["faces"] > 1],
+        no_face=neither,
+        damaged={name: entry["damaged"] for name, entry in entries.items() if "damaged" in entry},
+        done_before=done_before,
     )
 
 
@@ -244,31 +213,17 @@ class _Log:
                 found[photo] = entry
         return found
 
-    def open(self, kept: Iterable[dict[str, Any]]) -> Any:
-        return _Lines(self.partial, [self.head, *kept])
+    @contextmanager
+    def open(self, kept: Iterable[dict[str, Any]]) -> Iterator[Callable[[dict[str, Any]], object]]:
+        """Begin with the lines that are kept; what writes another, each on disk at once."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        with atomic_file(self.partial) as file:
+            file.writelines(map(_line, [self.head, *kept]))
+        with open(self.partial, "ab", buffering=0) as file:
+            yield lambda entry: file.write(_line(entry))
 
     def finish(self) -> None:
         os.replace(self.partial, self.finished)
-
-
-class _Lines:
-    """JSON a line, each on disk when it is written: the first ones at once, then one by one."""
-
-    def __init__(self, path: Path, first: list[dict[str, Any]]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as file:
-            file.writelines(_line(entry) for entry in first)
-        self.file = open(path, "ab")  # noqa: SIM115
-
-    def __enter__(self) -> Callable[[dict[str, Any]], None]:
-        return self.write
-
-    def write(self, entry: dict[str, Any]) -> None:
-        self.file.write(_line(entry))
-        self.file.flush()
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
 
 
 def _line(entry: dict[str, Any]) -> bytes:

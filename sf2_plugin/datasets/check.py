@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ class CheckReport:
 
     people: int = 0
     images: int = 0
-    sizes: dict[str, int] = field(default_factory=dict)
+    sizes: Counter[str] = field(default_factory=Counter)
     """How many images there are of each size."""
     damaged: dict[str, str] = field(default_factory=dict)
     """What is wrong with images that cannot be decoded."""
@@ -37,8 +38,8 @@ class CheckReport:
     """Images of one person with the same bytes."""
     near_duplicates: list[list[str]] = field(default_factory=list)
     """Images of one person that look the same."""
-    shared: dict[tuple[str, str], list[list[str]]] = field(default_factory=dict)
-    """Of two people, the images that are the same or look the same."""
+    people_in_two_folders: list[dict[str, Any]] = field(default_factory=list)
+    """Of two `people`, the groups of `images` that are the same or look the same."""
     one_image: list[str] = field(default_factory=list)
     """People with a single image."""
     no_image: list[str] = field(default_factory=list)
@@ -46,25 +47,9 @@ class CheckReport:
 
     @property
     def is_clean(self) -> bool:
-        found = self.as_dict()
-        return not any(found[name] for name in found.keys() - {"people", "images", "sizes"})
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "people": self.people,
-            "images": self.images,
-            "sizes": self.sizes,
-            "damaged": self.damaged,
-            "tiny": self.tiny,
-            "blank": self.blank,
-            "duplicates": self.duplicates,
-            "near_duplicates": self.near_duplicates,
-            "people_in_two_folders": [
-                {"people": list(people), "images": images} for people, images in self.shared.items()
-            ],
-            "one_image": self.one_image,
-            "no_image": self.no_image,
-        }
+        return not any(
+            vars(self)[name] for name in vars(self).keys() - {"people", "images", "sizes"}
+        )
 
 
 @dataclass(frozen=True)
@@ -116,7 +101,7 @@ def check_folder(
             report.damaged[name] = image.damage
             continue
         size = f"{image.size[0]} x {image.size[1]}"
-        report.sizes[size] = report.sizes.get(size, 0) + 1
+        report.sizes[size] += 1
         if min(image.size) < min_size:
             report.tiny[name] = size
         if image.hash is None:
@@ -162,7 +147,9 @@ def _compare(
                 for first in people[:j]:
                     pair = [*by_person[first], *by_person[second]]
                     shared.setdefault((first, second), []).append(pair)
-    report.shared = dict(sorted(shared.items()))
+    report.people_in_two_folders = [
+        {"people": list(people), "images": groups} for people, groups in sorted(shared.items())
+    ]
 
 
 def describe(report: CheckReport) -> Iterable[tuple[str, list[str]]]:
@@ -175,9 +162,9 @@ def describe(report: CheckReport) -> Iterable[tuple[str, list[str]]]:
     yield (
         "people in two folders",
         [
-            f"{' and '.join(people)}: {' '.join(images[0])}"
-            + (f" and {len(images) - 1} more" if len(images) > 1 else "")
-            for people, images in report.shared.items()
+            f"{' and '.join(each['people'])}: {' '.join(each['images'][0])}"
+            + (f" and {more} more" if (more := len(each["images"]) - 1) else "")
+            for each in report.people_in_two_folders
         ],
     )
     yield "people with one image", report.one_image

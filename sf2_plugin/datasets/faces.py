@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,11 @@ def read_landmarks(path: str | Path) -> dict[str, Faces]:
     found: dict[str, list[NDArray[np.float64]]] = {}
     with reading(path, "landmarks"):
         text = Path(path).read_text(encoding="utf-8-sig")
-        for number, (name, points) in _landmark_lines(text):
-            array = np.asarray(points, np.float64)
+        for number, name, points in _landmark_lines(text):
+            try:
+                array = np.asarray(points, np.float64)
+            except (TypeError, ValueError):
+                raise ValueError(f"line {number}: five x and y are wanted") from None
             if array.size != 10 or not np.isfinite(array).all():
                 raise ValueError(f"line {number}: five finite x and y are wanted")
             if not np.ptp(array.reshape(5, 2), axis=0).any():
@@ -133,15 +137,15 @@ def read_landmarks(path: str | Path) -> dict[str, Faces]:
     return {name: Faces.of_landmarks(points) for name, points in found.items()}
 
 
-def _landmark_lines(text: str) -> Any:
-    """(line, (path, five points)) of each face."""
+def _landmark_lines(text: str) -> Iterator[tuple[int, str, Any]]:
+    """The line, the path and what should be five points, of each face."""
     if text.lstrip().startswith("{"):
         try:
             whole = json.loads(text)
         except ValueError:
             whole = None
         if isinstance(whole, dict) and "landmarks" not in whole:
-            yield from ((1, (name, _numbers(1, points))) for name, points in whole.items())
+            yield from ((1, name, points) for name, points in whole.items())
             return
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -149,20 +153,13 @@ def _landmark_lines(text: str) -> Any:
         if line.lstrip().startswith("{"):
             entry = json.loads(line)
             if entry.get("landmarks") is not None and isinstance(entry.get("path"), str):
-                yield number, (entry["path"], _numbers(number, entry["landmarks"]))
+                yield number, entry["path"], entry["landmarks"]
             continue
         separator = "\t" if "\t" in line else "," if "," in line else None
         name, *numbers = line.strip().rsplit(separator, 10)
         if number == 1 and not _is_number(numbers[-1] if numbers else ""):
             continue
-        yield number, (name.strip().strip('"'), _numbers(number, numbers))
-
-
-def _numbers(number: int, points: Any) -> NDArray[np.float64]:
-    try:
-        return np.asarray(points, np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"line {number}: five x and y are wanted") from None
+        yield number, name.strip().strip('"'), numbers
 
 
 def _is_number(text: str) -> bool:

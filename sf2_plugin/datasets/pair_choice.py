@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def make_pairs(
     _, starts = np.unique(labels[order], return_index=True)
     people = np.split(order, starts[1:])
     parts = _divide(people, folds, rng)
-    most = min(sum(_choose_2(len(images)) for images in part) for part in parts)
+    most = min(sum(comb(len(images), 2) for images in part) for part in parts)
     most_impostor = min(map(_different, parts))
     if genuine is None:
         genuine = min(300, most, most if impostor is not None else most_impostor)
@@ -102,10 +103,6 @@ def make_pairs(
     return FacePairs(np.concatenate(chosen), np.concatenate(flags), folds, hard_ones)
 
 
-def _choose_2(n: int) -> int:
-    return n * (n - 1) // 2
-
-
 def _divide(people: list[Ids], folds: int, rng: np.random.Generator) -> list[list[Ids]]:
     """As many people in each fold; those of most pairs first, each to the fold of the fewest."""
     if len(people) < 2 * folds:
@@ -119,13 +116,13 @@ def _divide(people: list[Ids], folds: int, rng: np.random.Generator) -> list[lis
         least = weight.index(min(weight))
         parts[least].append(images)
         held, pairs = weight[least]
-        weight[least] = (held + 1, pairs + _choose_2(len(images)))
+        weight[least] = (held + 1, pairs + comb(len(images), 2))
     return parts
 
 
 def _within(part: list[Ids], wanted: int, rng: np.random.Generator) -> Ids:
     """Genuine pairs, in rounds of one a person."""
-    possible = np.array([_choose_2(len(images)) for images in part])
+    possible = np.array([comb(len(images), 2) for images in part])
     # How many of each: the most even share that makes up `wanted`, at random in the last round.
     share = np.zeros(len(part), np.int64)
     while missing := wanted - int(share.sum()):
@@ -151,7 +148,7 @@ def _pair_of(number: Ids) -> Ids:
 
 def _different(part: list[Ids]) -> int:
     """How many pairs of images of two people there are."""
-    return _choose_2(sum(map(len, part))) - sum(_choose_2(len(images)) for images in part)
+    return comb(sum(map(len, part)), 2) - sum(comb(len(images), 2) for images in part)
 
 
 def _between(part: list[Ids], wanted: int, taken: Ids, rng: np.random.Generator) -> Ids:
@@ -269,8 +266,5 @@ def write_pairs(
         with atomic_file(pair_list) as file:
             file.writelines(line.encode() for line in lines)
     if pair_bin is not None:
-        content: dict[Path, bytes] = {}
-        for path in paths:
-            if path not in content:
-                content[path] = path.read_bytes()
+        content = {path: path.read_bytes() for path in set(paths)}
         write_pair_bin(pair_bin, [content[path] for path in paths], pairs.issame)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..atomic import atomic_folder
 from ..data import FaceFolder, read_face_folder
@@ -21,9 +21,6 @@ class SplitReport:
 
     people: dict[str, int]
     images: dict[str, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"people": self.people, "images": self.images}
 
 
 def split_people(
@@ -42,9 +39,7 @@ def split_people(
     """
     people = faces.class_names
     wanted = round(test * len(people)) if test < 1 else int(test)
-    held = [0] * len(people)
-    for _, label in faces.samples:
-        held[label] += 1
+    held = Counter(label for _, label in faces.samples)
     order = sorted(
         (label for label in range(len(people)) if held[label] >= min_images),
         key=lambda label: hashlib.sha256(f"{seed}/{people[label]}".encode()).digest(),

@@ -14,7 +14,7 @@ from typing import Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.images import decode_image, pillow
+from ..data.images import decode_image, resize
 from ..evaluation import Calibration
 from ..evaluation.input_checks import Floats, Pixels, as_embeddings
 from ..evaluation.vectors import unit
@@ -189,11 +189,7 @@ class FaceModel:
                 f"{name}: an aligned crop must be square, got {width}x{height}; align faces by "
                 "their landmarks first"
             )
-        if height != self.size:
-            Image = pillow()
-            resized = Image.fromarray(np.ascontiguousarray(face))
-            face = np.asarray(resized.resize((self.size, self.size), Image.BILINEAR))
-        return face
+        return resize(face, self.size, self.size)
 
     def _run(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
         faces = np.stack(batch).transpose(0, 3, 1, 2).astype(np.float32)

@@ -158,9 +158,9 @@ def test_which_of_several_faces(photos, tmp_path, pick, taken):
     folder, points = photos
     find = {name: Faces.of_landmarks(faces) for name, faces in points.items()}
     report = align_photos(folder, tmp_path / "out", find, settings="", pick=pick)
-    assert report.several == ["a/2.png"]
+    assert report.several_faces == ["a/2.png"]
     if taken is None:
-        assert report.without == ["a/2.png", "a/3.png"]
+        assert report.no_face == ["a/2.png", "a/3.png"]
         return
     expected = align_face(decode_image(folder / "a/2.png"), points["a/2.png"][taken])
     np.testing.assert_array_equal(decode_image(tmp_path / "out" / "a" / "2.png"), expected)
@@ -194,7 +194,7 @@ def test_what_is_done_is_kept(photos, tmp_path):
         align_photos(folder, out, Detector(), settings="y")
     rest = Detector()
     report = align_photos(folder, out, rest, settings="x")
-    assert (rest.calls, report.kept, report.aligned) == (2, 2, 4)
+    assert (rest.calls, report.done_before, report.aligned) == (2, 2, 4)
     assert not (out / ".align.jsonl.partial").exists()
 
     # A photo that has come, and a face that has gone.
@@ -202,7 +202,7 @@ def test_what_is_done_is_kept(photos, tmp_path):
     (folder / "b" / "2.png").write_bytes((folder / "a" / "1.png").read_bytes())
     few = Detector()
     report = align_photos(folder, out, few, settings="x")
-    assert (few.calls, report.kept, report.photos) == (2, 3, 5)
+    assert (few.calls, report.done_before, report.photos) == (2, 3, 5)
     names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
     assert names == ["a/1.png", "a/2.png", "a/3.png", "b/2.png", "b/far/1.png"]
 
