@@ -47,9 +47,8 @@ class CheckReport:
 
     @property
     def is_clean(self) -> bool:
-        return not any(
-            vars(self)[name] for name in vars(self).keys() - {"people", "images", "sizes"}
-        )
+        found = vars(self)
+        return not any(found[name] for name in found.keys() - {"people", "images", "sizes"})
 
 
 @dataclass(frozen=True)
