@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Union
 
@@ -86,13 +87,9 @@ class FaceModel:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if isinstance(images, (str, os.PathLike)):
             raise TypeError(f"images must be several, got the path {os.fspath(images)!r}")
-        parts, batch = [], []
-        for place, image in enumerate(images):
-            batch.append(self._pixels(image, place))
-            if len(batch) == batch_size:
-                parts.append(self._run(batch))
-                batch = []
-        if batch:
+        pixels = (self._pixels(image, place) for place, image in enumerate(images))
+        parts = []
+        while batch := list(islice(pixels, batch_size)):
             parts.append(self._run(batch))
         if not parts:
             return np.empty((0, self.dimension), np.float32)
@@ -159,19 +156,19 @@ class FaceModel:
 
     def _vectors(self, faces: Sequence[Face]) -> Floats:
         """(N, D) float64 at length one, of faces or embeddings."""
-        given = [isinstance(face, np.ndarray) and face.ndim == 1 for face in faces]
         vectors = np.empty((len(faces), self.dimension))
-        for place, (face, is_embedding) in enumerate(zip(faces, given, strict=True)):
-            if is_embedding:
-                row = as_embeddings(np.asarray(face)[None], "an embedding")
-                if row.shape[1] != self.dimension:
-                    raise ValueError(
-                        f"an embedding must have {self.dimension} numbers, got {row.shape[1]}"
-                    )
-                vectors[place] = row[0]
-        places = [place for place, is_embedding in enumerate(given) if not is_embedding]
-        if places:
-            vectors[places] = self.embed([faces[place] for place in places])
+        images = []
+        for place, face in enumerate(faces):
+            if not (isinstance(face, np.ndarray) and face.ndim == 1):
+                images.append(place)
+                continue
+            row = as_embeddings(face[None], "an embedding")
+            if row.shape[1] != self.dimension:
+                raise ValueError(
+                    f"an embedding must have {self.dimension} numbers, got {row.shape[1]}"
+                )
+            vectors[place] = row[0]
+        vectors[images] = self.embed([faces[place] for place in images])
         return unit(vectors)
 
     def _pixels(self, image: Face, place: int) -> Pixels:
@@ -227,9 +224,9 @@ def _named(gallery: Any) -> tuple[list[Any], list[Face]]:
             isinstance(enrolled, np.ndarray)
             and (enrolled.ndim == 1 or (enrolled.ndim == 3 and enrolled.dtype == np.uint8))
         )
-        for face in [enrolled] if is_one else enrolled:
-            names.append(name)
-            faces.append(face)
+        several = [enrolled] if is_one else list(enrolled)
+        names += [name] * len(several)
+        faces += several
     return names, faces
 
 

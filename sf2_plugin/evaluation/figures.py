@@ -70,14 +70,27 @@ class Report(ABC):
         return self.table()
 
 
-def pair_counts(roc: Roc) -> list[Figure]:
-    """How many pairs a verification rests on."""
-    genuine, impostor = len(roc.genuine), len(roc.impostor)
-    return [
-        Figure("pairs", "pairs", genuine + impostor),
-        Figure("genuine", "genuine pairs", genuine),
-        Figure("impostor", "impostor pairs", impostor),
-    ]
+class VerificationReport(Report):
+    """Base of those of pairs, by their exact ROC."""
+
+    roc: Roc
+
+    @property
+    def auc(self) -> float:
+        return self.roc.auc
+
+    @property
+    def eer(self) -> float:
+        return self.roc.eer
+
+    def pair_counts(self) -> list[Figure]:
+        """How many pairs the verification rests on."""
+        genuine, impostor = len(self.roc.genuine), len(self.roc.impostor)
+        return [
+            Figure("pairs", "pairs", genuine + impostor),
+            Figure("genuine", "genuine pairs", genuine),
+            Figure("impostor", "impostor pairs", impostor),
+        ]
 
 
 def rate_figures(

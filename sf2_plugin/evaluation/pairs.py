@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .figures import Figure, Report, pair_counts, rate_figures
+from .figures import Figure, VerificationReport, rate_figures
 from .input_checks import Bools, Floats, as_embeddings, as_issame, as_scores, as_targets
 from .roc import Roc, TarAtFar, best_threshold, roc_curve
 from .vectors import CHUNK_ROWS, merge_ties, tie_tolerance, unit
@@ -26,7 +26,7 @@ _VAL_FAR = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class PairReport(Report):
+class PairReport(VerificationReport):
     """What `verify_pairs` and `verify_scores` answer for N pairs in F folds."""
 
     scores: Floats
@@ -65,17 +65,9 @@ class PairReport(Report):
         """Over the folds, divided by F as the field does."""
         return float(self.accuracy.std())
 
-    @property
-    def auc(self) -> float:
-        return self.roc.auc
-
-    @property
-    def eer(self) -> float:
-        return self.roc.eer
-
     def figures(self) -> list[Figure]:
         figures = [
-            *pair_counts(self.roc),
+            *self.pair_counts(),
             Figure("accuracy_mean", "accuracy", self.accuracy_mean),
             Figure("accuracy_std", "accuracy std", self.accuracy_std),
             Figure("eer", "EER", self.eer),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .figures import Figure, Report, pair_counts, rate_figures
+from .figures import Figure, VerificationReport, rate_figures
 from .input_checks import (
     Bools,
     Floats,
@@ -37,7 +37,7 @@ _GATHER_COST = 24
 
 
 @dataclass(frozen=True, eq=False)
-class TemplateReport(Report):
+class TemplateReport(VerificationReport):
     """What `verify_templates` answers for N pairs among T templates."""
 
     template_ids: Ids
@@ -56,18 +56,10 @@ class TemplateReport(Report):
     """By FAR target, as InsightFace's IJB tables: TAR at the point of scikit-learn's ROC whose FAR
     is nearest the target. It may lie above the target, and it is given however few the pairs."""
 
-    @property
-    def auc(self) -> float:
-        return self.roc.auc
-
-    @property
-    def eer(self) -> float:
-        return self.roc.eer
-
     def figures(self) -> list[Figure]:
         return [
             Figure("templates", "templates", len(self.template_ids)),
-            *pair_counts(self.roc),
+            *self.pair_counts(),
             Figure("auc", "AUC", self.auc),
             Figure("eer", "EER", self.eer),
             *rate_figures("tar_at_far", "TAR@FAR", self.tar_at_far, "impostor pairs"),

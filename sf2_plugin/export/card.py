@@ -27,7 +27,7 @@ def model_card(
         f"# {manifest['model_id']}",
         "A model that embeds faces, written by `sf2 export`.",
         "## What it is",
-        _table(("", ""), [(_words(name), _text(value)) for name, value in facts.items()]),
+        _table(("", ""), [(name.replace("_", " "), _text(value)) for name, value in facts.items()]),
         "## What it takes and gives",
         f"Aligned faces of {size} pixels, as InsightFace's package cuts them, any number at once: "
         f"`face` (batch, 3, {size.replace('x', ', ')}), float32, RGB, (x - 127.5) / 127.5. It "
@@ -60,15 +60,16 @@ def model_card(
         for name, report in thresholds.judged.items():
             parts += [
                 f"Probabilities, {name}, on the last half of the folds; a refit is on the others, "
-                "whose people may be the same:"
+                "whose people may be the same:",
+                _figures(report.figures()),
+                *(f"Not to be used: {doubt}." for doubt in report.doubts),
             ]
-            parts += [_figures(report.figures())]
-            parts += [f"Not to be used: {doubt}." for doubt in report.doubts]
     parts += [
         "## Licence",
         "The manifest names a MODEL.LICENSE because InsightFace's format asks for the name; none "
         "is shipped. Whose faces the model was trained on, and on which terms, its owner must say."
-        + (" The detector is another's, on its own terms." if _has_detector(manifest) else ""),
+        + " The detector is another's, on its own terms."
+        * ("detection" in manifest["tasks"]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -110,11 +111,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _has_detector(manifest: Mapping[str, Any]) -> bool:
-    return "detection" in manifest["tasks"]
