@@ -1,0 +1,373 @@
+"""Is the switch from a softmax loss to SphereFace2 worth it? A study of many small runs.
+
+    python -m benchmarks.accuracy --faces DIR [--test NAME=DIR ...] [--arcface-torch DIR] [--quick]
+    python -m benchmarks.accuracy_report
+
+`--faces` is a folder with `train/PERSON/*.jpg` and pairs of other people (`val_pairs.txt` with
+`val/`, or `val.bin`); each `--test` is one more folder with pairs. Without `--faces` all are drawn.
+Every run writes one JSON file when it ends and is never made twice, so that the study may be
+stopped, and goes on where it was. `PARTS` lists what is asked, in the order in which it runs.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from benchmarks.face_training import LOSSES, Faces, Run, decode_faces, find_pairs, train
+from sf2_plugin.atomic import atomic_file
+from sf2_plugin.bench.environment import environment
+from sf2_plugin.options import count
+from sf2_plugin.progress import progress_bar
+from sf2_plugin.synthetic import write_synthetic_faces
+
+#: The search, the same for each loss: the rate, then the margin, then the scale, each as factors on
+#: what is best so far, which the first values are what the loss is shipped with.
+RATES = (0.1, 0.033, 0.3)
+MARGINS = (0.5, 1.5)
+SCALES = (0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where the runs are, and of what size."""
+
+    runs: Path
+    fingerprint: str
+    losses: tuple[str, ...]
+    epochs: int
+    seeds: tuple[int, ...]
+    quick: bool
+
+    def result(self, run: Run) -> dict[str, Any] | None:
+        path = self.runs / run.name(self.fingerprint)
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def having(self, *losses: str) -> list[str]:
+        """Those of `losses` that this study has."""
+        return [loss for loss in losses if loss in self.losses]
+
+    def best(self, candidates: Sequence[Run]) -> Run:
+        """By the area under the ROC over pairs of the people held out; a loss of NaN is last."""
+
+        def auc(run: Run) -> float:
+            result = self.result(run)
+            return result.get("development", {}).get("auc", 0.0) if result else 0.0
+
+        return max(candidates, key=auc)
+
+    def tuned(self, loss: str, **values: Any) -> Run:
+        """A loss with what the search found for it."""
+        found = self.best(self._searched(loss)[-1])
+        return dataclasses.replace(found, choosing=False, **values)
+
+    def shipped(self, loss: str, **values: Any) -> Run:
+        return Run(loss, epochs=self.epochs, **values)
+
+    def _searched(self, loss: str) -> list[list[Run]]:
+        """The search's stages as far as its results go; each holds the last one's best."""
+        start = Run(loss, epochs=self.epochs, choosing=True)
+        stages = [[dataclasses.replace(start, lr=rate) for rate in RATES]]
+        shipped = LOSSES[loss]
+        if shipped.margin is None or self.quick:
+            return stages
+        for field, factors in (("margin", MARGINS), ("scale", SCALES)):
+            if any(self.result(run) is None for run in stages[-1]):
+                break
+            best = self.best(stages[-1])
+            values = [_times(loss, field, factor) for factor in factors]
+            stages.append([best, *(dataclasses.replace(best, **{field: v}) for v in values)])
+        return stages
+
+
+def _times(loss: str, field: str, factor: float) -> float:
+    shipped = getattr(LOSSES[loss], field)
+    if loss == "sf2-M" and field == "margin":  # A factor on the angle, of which 1 is no margin.
+        return round(1 + factor * (shipped - 1), 4)
+    return round(factor * shipped, 4)
+
+
+# What is asked. A part yields lists of runs; what the next list holds may depend on the last one's.
+
+Stages = Iterator[list[Run]]
+
+
+def search(study: Study) -> Stages:
+    for stage in range(3):
+        runs = [run for loss in study.losses for run in (study._searched(loss) + [[]] * 3)[stage]]
+        yield runs
+
+
+def clean(study: Study) -> Stages:
+    yield [study.tuned(loss, seed=seed) for seed in study.seeds for loss in study.losses]
+
+
+def as_shipped(study: Study) -> Stages:
+    yield [
+        study.shipped(loss, seed=seed)
+        for seed in study.seeds[:3]
+        for loss in study.having("arcface-mm", "cosface", "sf2-C")
+    ]
+
+
+def noise(study: Study) -> Stages:
+    yield [
+        study.tuned(loss, seed=seed, noise=share)
+        for seed in study.seeds[:3]
+        for share in (0.2, 0.4, 0.6)
+        for loss in study.having("arcface", "cosface", "sf2-C")
+    ]
+
+
+#: Steps of 64 faces, one change from the default each; `bias` is far from its closed form.
+DYNAMICS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "learning rate 0.01": {"lr": 0.01},
+    "no warm-up of the rate": {"options": (("lr_warmup", 0),)},
+    "no warm-up, rate 0.01": {"lr": 0.01, "options": (("lr_warmup", 0),)},
+    "no warm-up, bias frozen": {"options": (("lr_warmup", 0), ("learn_bias", False))},
+    "no warm-up, bias at a hundredth of the rate": {
+        "options": (("bias_lr", 0.01), ("lr_warmup", 0))
+    },
+    "no warm-up, bias starts at 0": {"options": (("bias", 0.0), ("lr_warmup", 0))},
+    "no warm-up, bias starts 5 lower": {"options": (("bias_shift", -5.0), ("lr_warmup", 0))},
+    "no warm-up, centers without momentum": {
+        "options": (("centers_momentum", 0.0), ("lr_warmup", 0))
+    },
+    "no warm-up, centers start at people's means": {
+        "options": (("centers", True), ("lr_warmup", 0))
+    },
+    "no warm-up, centers normalised in the graph": {
+        "options": (("lr_warmup", 0), ("weight_norm", "in_graph"))
+    },
+    "no warm-up, loss weight 10": {"options": (("loss_weight", 10.0), ("lr_warmup", 0))},
+    "no warm-up, loss weight grows over 100 steps": {
+        "options": (("lr_warmup", 0), ("weight_warmup", 100))
+    },
+    "no warm-up, everything clipped together": {"options": (("clip_all", True), ("lr_warmup", 0))},
+}
+
+
+def dynamics(study: Study) -> Stages:
+    yield [
+        dataclasses.replace(study.shipped("sf2-C"), **{"epochs": 2, **change})
+        for change in DYNAMICS.values()
+    ] + [dataclasses.replace(study.shipped(loss), epochs=2) for loss in study.having("cosface")]
+
+
+def on_pixels(study: Study) -> Stages:
+    """The searched hyperparameters, with the other backbone."""
+    yield [
+        study.tuned(loss, seed=seed, backbone="pixels", epochs=2 * study.epochs)
+        for seed in study.seeds[:3]
+        for loss in study.having("arcface", "cosface", "sf2-C")
+    ]
+
+
+def few_people(study: Study) -> Stages:
+    """Three times the epochs, so that a third of the people makes as many steps as all do."""
+    yield [
+        study.tuned(loss, seed=seed, share=share, epochs=3 * study.epochs)
+        for seed in study.seeds[:3]
+        for share in (0.1, 1 / 3)
+        for loss in study.having("arcface", "cosface", "sf2-C")
+    ]
+
+
+def nobody(study: Study) -> Stages:
+    """The people held out of the search are left out, or are faces of nobody."""
+    yield [
+        study.tuned("sf2-C", seed=seed, people=people)
+        for seed in study.seeds[:3]
+        for people in ("known", "known and nobody")
+    ]
+
+
+def precision(study: Study) -> Stages:
+    for seed in study.seeds[:3]:
+        tuned = study.tuned("sf2-C", seed=seed)
+        yield [
+            dataclasses.replace(tuned, fused=True),
+            dataclasses.replace(tuned, products="bfloat16"),
+            dataclasses.replace(tuned, products="float16"),
+        ]
+
+
+def sampling(study: Study) -> Stages:
+    for seed in study.seeds[:3]:
+        tuned = study.tuned("sf2-C", seed=seed)
+        yield [
+            dataclasses.replace(tuned, sample_rate=rate, negative_weighting=weighting)
+            for rate, weighting in (
+                (1.0, "unbiased"),
+                (0.3, "unbiased"),
+                (0.3, "none"),
+                (0.1, "unbiased"),
+                (0.1, "none"),
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class Part:
+    question: str
+    runs: Callable[[Study], Stages]
+    quick: bool = False
+
+
+#: In the order in which they run. One threshold for all, and calibration, ask nothing new: the
+#: page reads them off the scores of "clean".
+PARTS = {
+    "search": Part("Which rate, margin and scale suit a loss, on people held out?", search, True),
+    "clean": Part("Which loss verifies strangers best?", clean, True),
+    "noise": Part("Which loss bears labels that are wrong?", noise),
+    "dynamics": Part("Why does the loss rise at first, and what starts it better?", dynamics),
+    "pixels": Part("Is it the same with a backbone that sees pixels?", on_pixels),
+    "few people": Part("Which loss does with a tenth or a third of the people?", few_people),
+    "as shipped": Part("What without a search?", as_shipped),
+    "nobody": Part("Do faces of nobody, label -1, help?", nobody),
+    "precision": Part("Do half-precision products or a fused step cost accuracy?", precision),
+    "sampling": Part("What does sampling the negatives cost?", sampling),
+}
+
+
+# Running them.
+
+_faces: Faces
+
+
+def _start_worker(folder: Path) -> None:
+    import warnings
+
+    import torch
+
+    global _faces
+    warnings.filterwarnings("ignore", module=r"(mmcv|mmengine|mmpretrain|torch)\b.*")
+    torch.set_num_threads(1)
+    _faces = Faces.load(folder)
+
+
+def _make(run: Run, out: Path, checkout: Path | None) -> dict[str, Any]:
+    import torch
+
+    result = train(run, _faces, checkout)
+    result["environment"] = environment(torch.device("cpu"))
+    with atomic_file(out, "w") as file:
+        json.dump(result, file)
+    return result
+
+
+def make_runs(
+    study: Study, parts: Sequence[str], faces: Path, checkout: Path | None, jobs: int
+) -> None:
+    """Make what `parts` ask for and is not there."""
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(faces,)
+    ) as pool:
+        for part in parts:
+            for stage in PARTS[part].runs(study):
+                missing = [run for run in dict.fromkeys(stage) if study.result(run) is None]
+                futures = {
+                    pool.submit(_make, run, study.runs / run.name(study.fingerprint), checkout): run
+                    for run in missing
+                }
+                for done, future in enumerate(as_completed(futures), 1):
+                    settings = futures[future].settings()
+                    seconds = future.result()["seconds"]
+                    stamp = time.strftime("%H:%M:%S")
+                    print(
+                        f"{stamp} {part} {done}/{len(futures)}: {settings} in {seconds:.0f} s",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+
+
+def available_losses(checkout: Path | None) -> list[str]:
+    """Those whose host is there, which is said of the others."""
+    found = []
+    for name, loss in LOSSES.items():
+        if loss.host == "arcface_torch" and checkout is None:
+            print(f"{name} is left out: it needs --arcface-torch DIR", file=sys.stderr)
+        elif loss.host == "mmpretrain" and find_spec("mmpretrain") is None:
+            print(f'{name} is left out: pip install "sf2-plugin[hosts]"', file=sys.stderr)
+        else:
+            found.append(name)
+    return found
+
+
+def prepare(arguments: argparse.Namespace) -> Path:
+    """The decoded faces, in the folder of the runs."""
+    out = arguments.out / "faces"
+    if out.exists():
+        return out
+    faces = arguments.faces
+    if faces is None:
+        faces = arguments.out / "drawn"
+        if not faces.exists():
+            write_synthetic_faces(
+                faces, images_per_identity=10, progress=progress_bar("drawing faces")
+            )
+    tests = {(arguments.faces or Path("drawn")).name: find_pairs(faces)}
+    for test in arguments.test:
+        name, given, folder = test.partition("=")
+        if not given or name in tests:
+            raise ValueError(f"--test must be NAME=DIR, each name once, got {test!r}")
+        tests[name] = find_pairs(Path(folder))
+    decode_faces(faces / "train", tests, out)
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--faces", type=Path, metavar="DIR", help="drawn where left out")
+    parser.add_argument("--test", action="append", default=[], metavar="NAME=DIR")
+    parser.add_argument(
+        "--arcface-torch", type=Path, metavar="DIR", help="recognition/arcface_torch"
+    )
+    parser.add_argument("--out", type=Path, default=Path("accuracy_runs"), metavar="DIR")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), metavar="PART")
+    parser.add_argument("--losses", nargs="+", choices=list(LOSSES), metavar="LOSS")
+    parser.add_argument("--epochs", type=count, default=6)
+    parser.add_argument("--seeds", type=count, default=5, help="how many; default %(default)s")
+    parser.add_argument("--jobs", type=count, default=2, help="runs side by side, a thread each")
+    parser.add_argument(
+        "--quick", action="store_true", help="the parts search and clean, four losses, three seeds"
+    )
+    arguments = parser.parse_args(argv)
+    checkout = arguments.arcface_torch
+    if checkout is not None and not (checkout / "partial_fc_v2.py").is_file():
+        parser.error(f"--arcface-torch {checkout} holds no partial_fc_v2.py")
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    try:
+        faces = prepare(arguments)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    losses = arguments.losses or available_losses(checkout)
+    # The others go by what the search finds, which is not searched again.
+    parts = list(dict.fromkeys(["search", *(arguments.parts or PARTS)]))
+    seeds = arguments.seeds
+    if arguments.quick:
+        losses = [n for n in losses if n in ("softmax", "arcface-mm", "cosface", "sf2-C")]
+        parts, seeds = [part for part in parts if PARTS[part].quick], min(seeds, 3)
+    study = Study(
+        runs=arguments.out,
+        fingerprint=Faces.load(faces).fingerprint,
+        losses=tuple(losses),
+        epochs=arguments.epochs,
+        seeds=tuple(range(seeds)),
+        quick=arguments.quick,
+    )
+    make_runs(study, parts, faces, checkout, arguments.jobs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,595 @@
+"""One run of the accuracy study: a small backbone, one loss, a few epochs on one thread.
+
+Everything but the loss is the same in every run. What a run is, is a `Run`; what it answers is a
+dictionary of plain numbers and lists, with the scores of every test pair.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+
+from sf2_plugin import PartialFCSphereFace2, SphereFace2
+from sf2_plugin.atomic import atomic_folder
+from sf2_plugin.bench.peers import load_file
+from sf2_plugin.data import PairSet, decode_image, read_face_folder, read_pairs
+from sf2_plugin.data.images import pillow
+from sf2_plugin.patching import replaced
+
+#: Sides of a face as it is decoded, of the cut that is taken of it, and of what is made of that.
+STORED, CUT, SIDE = 112, 88, 80
+#: Oriented gradients: pixels a cell has on a side, and directions.
+CELL, DIRECTIONS = 8, 8
+#: Training sees each face in these cuts, (right, down) in pixels, and each turned; tests the first.
+SHIFTS = ((0, 0), (-4, 0), (4, 0), (0, -4), (0, 4))
+#: Pixels that the convolutions see.
+SEEN = 40
+HIDDEN, EMBEDDING_SIZE = 512, 128
+BATCH, MOMENTUM, WEIGHT_DECAY = 64, 0.9, 5e-4
+#: arcface_torch's: of the backbone alone.
+CLIP = 5.0
+#: The people held out of the training set to choose hyperparameters by, and their images at most.
+DEVELOPMENT_SHARE, DEVELOPMENT_IMAGES = 1 / 3, 6
+
+
+#: Everyone; without those held out for choosing; or with them as faces of nobody, label -1.
+PEOPLE = ("all", "known", "known and nobody")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is; two of the same are one. None is what the loss is shipped with."""
+
+    loss: str
+    seed: int = 0
+    lr: float = 0.1
+    margin: float | None = None
+    scale: float | None = None
+    epochs: int = 6
+    #: Of `BACKBONES`.
+    backbone: str = "gradients"
+    #: Of `PEOPLE`, who is trained on.
+    people: str = "all"
+    #: Trained on "known" and judged on those held out, to choose hyperparameters by.
+    choosing: bool = False
+    #: The share of people trained on, drawn by the seed.
+    share: float = 1.0
+    #: The share of labels replaced by another at random.
+    noise: float = 0.0
+    #: Of the head's matrix products.
+    products: str = "float32"
+    fused: bool = False
+    #: Of Partial FC; None for the full head.
+    sample_rate: float | None = None
+    negative_weighting: str = "unbiased"
+    #: More of the SphereFace2 head's arguments, and what `_start` knows.
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """What differs from the defaults, so that a field added later renames no file."""
+        given = dataclasses.asdict(self)
+        return {
+            field.name: given[field.name]
+            for field in dataclasses.fields(self)
+            if field.default is dataclasses.MISSING or given[field.name] != field.default
+        }
+
+    def name(self, faces: str) -> str:
+        """Of its file, for a data set's fingerprint."""
+        text = json.dumps([faces, self.settings()], sort_keys=True)
+        return f"{self.loss}-{hashlib.sha1(text.encode()).hexdigest()[:12]}.json"
+
+
+# Faces.
+
+
+Test = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Faces as the backbones see them, decoded once.
+
+    Attributes:
+        seen: by name of `BACKBONES`, (N, views, ...): each training face in its views.
+        labels: (N,).
+        tests: of each, the same for its images, with one view; pairs (P, 2) of their rows; and
+            issame (P,).
+    """
+
+    seen: dict[str, np.ndarray]
+    labels: np.ndarray
+    tests: dict[str, Test]
+    fingerprint: str
+
+    @classmethod
+    def load(cls, folder: Path) -> "Faces":
+        def array(name: str) -> np.ndarray:
+            return np.load(folder / f"{name}.npy", mmap_mode="r")
+
+        def seen(of: str) -> dict[str, np.ndarray]:
+            return {name: array(f"{of}-{name}") for name in BACKBONES}
+
+        about = json.loads((folder / "about.json").read_text())
+        tests = {
+            name: (seen(f"test{i}"), array(f"test{i}-pairs"), array(f"test{i}-issame"))
+            for i, name in enumerate(about["tests"])
+        }
+        return cls(seen("train"), array("train-labels"), tests, about["fingerprint"])
+
+
+def decode_faces(train: Path, tests: dict[str, PairSet], out: Path) -> None:
+    """Decode a training folder and pair sets once, into a folder that `Faces.load` opens."""
+    people = read_face_folder(train)
+    digest = hashlib.sha1()
+    with atomic_folder(out) as folder:
+
+        def save(name: str, array: np.ndarray) -> None:
+            np.save(folder / f"{name}.npy", array)
+
+        def save_faces(name: str, images: list[np.ndarray], shifts: Sequence, turns: int) -> None:
+            faces = np.stack([_square(image) for image in images])
+            digest.update(faces.tobytes())
+            views = [(*shift, turned) for shift in shifts for turned in range(turns)]
+            for backbone, (_, see) in BACKBONES.items():
+                parts = [
+                    np.stack([see(_cut(part, *view)) for view in views], axis=1)
+                    for part in np.array_split(faces, math.ceil(len(faces) / 256))
+                ]
+                save(f"{name}-{backbone}", np.concatenate(parts))
+
+        save_faces("train", [decode_image(path) for path, _ in people.samples], SHIFTS, 2)
+        save("train-labels", np.array([label for _, label in people.samples]))
+        for i, pair_set in enumerate(tests.values()):
+            first, inverse = pair_set.distinct()
+            images = [pair_set.decode(int(row)) for row in first]
+            save_faces(f"test{i}", images, SHIFTS[:1], 1)
+            save(f"test{i}-pairs", inverse.reshape(-1, 2))
+            save(f"test{i}-issame", pair_set.issame)
+        about = {"tests": list(tests), "fingerprint": digest.hexdigest()[:12]}
+        (folder / "about.json").write_text(json.dumps(about))
+
+
+def _square(pixels: np.ndarray) -> np.ndarray:
+    if pixels.shape[:2] == (STORED, STORED):
+        return pixels
+    return np.asarray(pillow().fromarray(pixels).resize((STORED, STORED)))
+
+
+def _cut(faces: np.ndarray, right: int, down: int, turned: bool) -> Tensor:
+    """(B, CUT, CUT, 3) of faces."""
+    edge = (STORED - CUT) // 2
+    cut = torch.from_numpy(faces)[:, edge + down :][:, :CUT, edge + right :][:, :, :CUT]
+    return cut.flip(2) if turned else cut
+
+
+def oriented_gradients(cut: Tensor) -> np.ndarray:
+    """(B, CUT, CUT, 3) uint8 to (B, DIRECTIONS * cells) float16: gradients by cell and direction.
+
+    After Dalal and Triggs, "Histograms of oriented gradients for human detection", CVPR 2005; a
+    gradient falls into its two nearest directions, and a cell is measured by its neighbourhood.
+    """
+    grey = cut.float().mean(3)[:, None]
+    grey = functional.interpolate(grey, size=(SIDE, SIDE), mode="bilinear")[:, 0]
+    right, down = torch.zeros_like(grey), torch.zeros_like(grey)
+    right[:, :, 1:-1] = grey[:, :, 2:] - grey[:, :, :-2]
+    down[:, 1:-1] = grey[:, 2:] - grey[:, :-2]
+    size = (right**2 + down**2).sqrt()
+    angle = (torch.atan2(down, right) / math.pi + 1) / 2 * DIRECTIONS
+    half = DIRECTIONS / 2
+    by_direction = [
+        size * functional.relu(1 - ((angle - direction + half) % DIRECTIONS - half).abs())
+        for direction in range(DIRECTIONS)
+    ]
+    cells = functional.avg_pool2d(torch.stack(by_direction, 1), CELL)
+    around = functional.avg_pool2d((cells**2).sum(1, keepdim=True), 3, 1, 1).sqrt() + 1
+    return (cells / around).sqrt().flatten(1).half().numpy()
+
+
+def pixels(cut: Tensor) -> np.ndarray:
+    """(B, CUT, CUT, 3) uint8 to (B, SEEN, SEEN, 3) uint8."""
+    small = functional.interpolate(cut.permute(0, 3, 1, 2).float(), size=(SEEN, SEEN), mode="area")
+    return small.round().byte().permute(0, 2, 3, 1).numpy()
+
+
+def find_pairs(folder: Path) -> PairSet:
+    """The pairs of a folder of faces: `val_pairs.txt` (with `val/`) or `val.bin`."""
+    for name in ("val_pairs.txt", "val.bin"):
+        if (folder / name).is_file():
+            return read_pairs(folder / name)
+    raise FileNotFoundError(f"{folder} has neither val_pairs.txt nor val.bin to verify with")
+
+
+def development_people(labels: np.ndarray) -> np.ndarray:
+    """The people (of those that `labels` name) held out to choose hyperparameters by."""
+    people = np.unique(labels)
+    count = round(DEVELOPMENT_SHARE * len(people))
+    return np.sort(np.random.default_rng(2022).choice(people, count, replace=False))
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a run trains on: rows of the images, their labels (-1 for nobody), and of how many."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+    classes: int
+
+
+def training_set(run: Run, labels: np.ndarray) -> Training:
+    rng = np.random.default_rng([run.seed, 1])
+    held_out = development_people(labels)
+    people = np.unique(labels)
+    if run.choosing or run.people != "all":
+        people = np.setdiff1d(people, held_out)
+    if run.share < 1:
+        people = np.sort(rng.choice(people, round(run.share * len(people)), replace=False))
+    rows = np.flatnonzero(np.isin(labels, people))
+    new = np.searchsorted(people, labels[rows])
+    wrong = rng.random(len(rows)) < run.noise
+    other = rng.integers(1, len(people), len(rows))
+    new = np.where(wrong, (new + other) % len(people), new)
+    if run.people == "known and nobody":
+        strangers = np.flatnonzero(np.isin(labels, held_out))
+        rows = np.concatenate([rows, strangers])
+        new = np.concatenate([new, np.full(len(strangers), -1)])
+    return Training(rows, new, len(people))
+
+
+# The backbones, all to (B, EMBEDDING_SIZE).
+
+
+def two_layers() -> nn.Module:
+    """Of oriented gradients: two layers, 0.5 million parameters."""
+    features = DIRECTIONS * (SIDE // CELL) ** 2
+    return nn.Sequential(
+        nn.BatchNorm1d(features, affine=False),
+        nn.Linear(features, HIDDEN, bias=False),
+        nn.BatchNorm1d(HIDDEN),
+        nn.PReLU(HIDDEN),
+        nn.Linear(HIDDEN, EMBEDDING_SIZE, bias=False),
+        nn.BatchNorm1d(EMBEDDING_SIZE),
+    )
+
+
+class Block(nn.Module):
+    """A residual block that halves the map."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.long = nn.Sequential(
+            nn.Conv2d(channels, out, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(out, out, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(out),
+        )
+        self.short = nn.Sequential(nn.Conv2d(channels, out, 1, 2, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(self.long(x) + self.short(x), inplace=True)
+
+
+class Pixels(nn.Module):
+    """(B, SEEN, SEEN, 3) of 0..255 to what convolutions take; a view is channels_last already."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x - 127.5) / 128).permute(0, 3, 1, 2)
+
+
+def convolutions() -> nn.Module:
+    """Of pixels: five convolutions, 0.15 million parameters; the last map is kept whole."""
+    side = math.ceil(SEEN / 4 / 4)
+    return nn.Sequential(
+        Pixels(),
+        nn.Conv2d(3, 32, 5, 4, 1, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(inplace=True),
+        Block(32, 32),
+        Block(32, 64),
+        nn.Flatten(),
+        nn.Linear(64 * side**2, EMBEDDING_SIZE, bias=False),
+        nn.BatchNorm1d(EMBEDDING_SIZE),
+    ).to(memory_format=torch.channels_last)
+
+
+#: By name: the network, and what it sees of a cut.
+BACKBONES: dict[str, tuple[Callable[[], nn.Module], Callable[[Tensor], np.ndarray]]] = {
+    "gradients": (two_layers, oriented_gradients),
+    "pixels": (convolutions, pixels),
+}
+
+
+# The losses, each as its host ships it.
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss: its host, and what it is shipped with; softmax has neither margin nor scale."""
+
+    host: str
+    margin: float | None
+    scale: float | None
+    build: Callable[[Run, int, Path | None], tuple[nn.Module, Callable[[Tensor, Tensor], Tensor]]]
+
+
+def _softmax(run: Run, classes: int, checkout: Path | None) -> Any:
+    module = nn.Linear(EMBEDDING_SIZE, classes)
+    return module, lambda x, labels: functional.cross_entropy(module(x), labels)
+
+
+def _mmpretrain(run: Run, classes: int, checkout: Path | None) -> Any:
+    from mmpretrain.models.heads import ArcFaceClsHead
+
+    module = ArcFaceClsHead(classes, EMBEDDING_SIZE, scale=_scale(run), margins=float(_margin(run)))
+    return module, lambda x, labels: module.loss_module(
+        module((x,), labels), labels, avg_factor=len(x)
+    )
+
+
+def _arcface_torch(margins: Callable[[float], tuple[float, float, float]]) -> Any:
+    def build(run: Run, classes: int, checkout: Path | None) -> Any:
+        if checkout is None:
+            raise ValueError(f"loss {run.loss} needs --arcface-torch DIR")
+        loss = load_file(checkout / "losses.py").CombinedMarginLoss(
+            _scale(run), *margins(_margin(run))
+        )
+        rate = 1.0 if run.sample_rate is None else run.sample_rate
+        partial_fc = load_file(checkout / "partial_fc_v2.py").PartialFC_V2
+        module = partial_fc(loss, EMBEDDING_SIZE, classes, rate, False)
+
+        def on_cpu(x: Tensor, labels: Tensor) -> Tensor:
+            # It moves what it makes to a GPU by name.
+            with replaced(Tensor, "cuda", lambda tensor, *args, **kwargs: tensor):
+                return module(x, labels)
+
+        return module, on_cpu
+
+    return build
+
+
+def _sphereface2(**arguments: Any) -> Any:
+    def build(run: Run, classes: int, checkout: Path | None) -> Any:
+        options = {k: v for k, v in run.options if k not in STARTS}
+        values = dict(margin=run.margin, scale=run.scale, **arguments) | options
+        if run.sample_rate is None:
+            head = SphereFace2(classes, EMBEDDING_SIZE, **values)
+        else:
+            head = PartialFCSphereFace2(
+                classes,
+                EMBEDDING_SIZE,
+                sample_rate=run.sample_rate,
+                negative_weighting=run.negative_weighting,
+                **values,
+            )
+        return head, head
+
+    return build
+
+
+LOSSES = {
+    "softmax": Loss("torch", None, None, _softmax),
+    "arcface-mm": Loss("mmpretrain", 0.5, 64, _mmpretrain),
+    "arcface": Loss("arcface_torch", 0.5, 64, _arcface_torch(lambda m: (1.0, m, 0.0))),
+    "cosface": Loss("arcface_torch", 0.4, 64, _arcface_torch(lambda m: (1.0, 0.0, m))),
+    "sf2-C": Loss("sf2_plugin", 0.4, 40, _sphereface2(margin_type="C")),
+    "sf2-A": Loss("sf2_plugin", 0.5, 40, _sphereface2(margin_type="A")),
+    "sf2-M": Loss("sf2_plugin", 1.7, 40, _sphereface2(margin_type="M")),
+    "sf2-A2": Loss("sf2_plugin", 0.15, 40, _sphereface2(margin_type="A2")),
+    "uniface": Loss("sf2_plugin", 0.2, 64, _sphereface2(preset="uniface")),
+}
+
+
+def _scale(run: Run) -> float:
+    return LOSSES[run.loss].scale if run.scale is None else run.scale
+
+
+def _margin(run: Run) -> float:
+    return LOSSES[run.loss].margin if run.margin is None else run.margin
+
+
+#: How a head may start otherwise than it does, by option: what to do with (head, value).
+STARTS: dict[str, Callable[[Any, Any], None]] = {
+    "bias": lambda head, value: head.bias.data.fill_(value),
+    "bias_shift": lambda head, value: head.bias.data.add_(value),
+    "bias_lr": lambda head, value: None,  # `train` gives it to the optimizer.
+    "centers_momentum": lambda head, value: None,
+    "weight_warmup": lambda head, value: None,  # `train` multiplies the loss.
+    "centers": lambda head, value: None,  # `train` sets them to the people's mean embedding.
+    "clip_all": lambda head, value: None,
+}
+
+
+@contextmanager
+def _host_around(run: Run) -> Iterator[None]:
+    """A process group of one, which arcface_torch's head needs."""
+    if LOSSES[run.loss].host != "arcface_torch":
+        yield
+        return
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+# Training and testing.
+
+
+def train(run: Run, faces: Faces, checkout: Path | None = None) -> dict[str, Any]:
+    """Train and test one run; its settings, scores and course."""
+    with ExitStack() as stack:
+        stack.enter_context(_host_around(run))
+        return _train(run, faces, checkout)
+
+
+def _train(run: Run, faces: Faces, checkout: Path | None) -> dict[str, Any]:
+    start, cpu = time.perf_counter(), time.process_time()
+    chosen = training_set(run, faces.labels)
+    options = dict(run.options)
+    views = torch.from_numpy(faces.seen[run.backbone][chosen.rows])
+    labels = torch.from_numpy(chosen.labels)
+    # The backbone and the order of faces depend on the seed alone, whatever the loss draws.
+    torch.manual_seed(run.seed)
+    backbone = BACKBONES[run.backbone][0]()
+    head, loss_of = LOSSES[run.loss].build(run, chosen.classes, checkout)
+    generator = torch.Generator().manual_seed(run.seed)
+    if options.get("centers"):
+        _means_as_centers(backbone, head, views, labels)
+    for name, value in options.items():
+        STARTS.get(name, lambda *_: None)(head, value)
+
+    steps = max(len(views) // BATCH, 1)
+    optimizer = torch.optim.SGD(
+        _parameter_groups(backbone, head, run.lr, options),
+        lr=run.lr,
+        momentum=MOMENTUM,
+        weight_decay=WEIGHT_DECAY,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate, run, steps))
+    if run.fused:
+        head.fuse_sgd(optimizer)
+    half = None if run.products == "float32" else getattr(torch, run.products)
+    course: list[dict[str, float]] = []
+    for step in range(run.epochs * steps):
+        if step % steps == 0:
+            order = torch.randperm(len(views), generator=generator)
+        batch = order[step % steps * BATCH :][:BATCH]
+        view = torch.randint(views.shape[1], (len(batch),), generator=generator)
+        x = backbone(views[batch, view].float())
+        if half is None:
+            loss = loss_of(x, labels[batch])
+        else:
+            with torch.autocast("cpu", half):
+                loss = loss_of(x, labels[batch])
+        if step < 100 or step % 10 == 0 or step == run.epochs * steps - 1:
+            course.append(_state(step, loss, head, x, labels[batch]))
+        factor = min((step + 1) / options.get("weight_warmup", 1), 1)
+        (loss if factor == 1 else loss * factor).backward()
+        clipped = [*backbone.parameters(), *head.parameters()]
+        norm = nn.utils.clip_grad_norm_(
+            clipped if options.get("clip_all") else backbone.parameters(), CLIP
+        )
+        if course[-1]["step"] == step:
+            course[-1]["gradient"] = float(norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    train_cpu = time.process_time() - cpu
+    backbone.eval()
+    result: dict[str, Any] = {
+        "settings": run.settings(),
+        "fingerprint": faces.fingerprint,
+        "classes": chosen.classes,
+        "images": len(views),
+        "course": {name: [row.get(name) for row in course] for name in course[-1]},
+        "finite": bool(np.isfinite(course[-1]["loss"])),
+    }
+    if isinstance(head, SphereFace2):
+        recipe = head.recipe
+        result["head"] = {"scale": recipe.scale, "t": recipe.t, "bias": float(head.bias)}
+    if result["finite"]:
+        if run.choosing:
+            result["development"] = _development(backbone, faces, run.backbone)
+        else:
+            result["scores"] = {
+                name: _scores(backbone, seen[run.backbone], pairs)
+                for name, (seen, pairs, _) in faces.tests.items()
+            }
+    result["seconds"] = time.perf_counter() - start
+    result["cpu_seconds"] = time.process_time() - cpu
+    result["train_cpu_seconds"] = train_cpu
+    return result
+
+
+def _parameter_groups(
+    backbone: nn.Module, head: nn.Module, lr: float, options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = [{"params": list(backbone.parameters())}]
+    bias = [p for n, p in head.named_parameters() if n == "bias" and "bias_lr" in options]
+    groups += [{"params": bias, "lr": lr * options["bias_lr"]}] if bias else []
+    rest = [p for p in head.parameters() if all(p is not b for b in bias)]
+    momentum = options.get("centers_momentum", MOMENTUM)
+    return [*groups, {"params": rest, "momentum": momentum}]
+
+
+def _rate(run: Run, steps: int, step: int) -> float:
+    """Linear from a tenth over the first epoch, then a cosine to nothing."""
+    options = dict(run.options)
+    warmup = options.get("lr_warmup", 1) * steps
+    if step < warmup:
+        return 0.1 + 0.9 * step / warmup
+    whole = max(run.epochs * steps - warmup, 1)
+    return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / whole, 1)))
+
+
+def _state(step: int, loss: Tensor, head: nn.Module, x: Tensor, labels: Tensor) -> dict[str, float]:
+    """The loss, and of SphereFace2 what it is made of."""
+    state = {"step": step, "loss": loss.item()}
+    if isinstance(head, SphereFace2) and not isinstance(head, PartialFCSphereFace2):
+        with torch.no_grad():
+            known = labels >= 0
+            cosine = head.cosine(x[known])
+            own = cosine.gather(1, labels[known][:, None])
+            others = (cosine.sum() - own.sum()) / (cosine.numel() - len(own))
+            state |= {
+                "bias": float(head.bias),
+                "own cosine": float(own.mean()),
+                "other cosine": float(others),
+                "other spread": float(cosine.std()),
+            }
+    return state
+
+
+@torch.no_grad()
+def _embed(backbone: nn.Module, views: np.ndarray) -> Tensor:
+    """Unit embeddings of the first view of each face."""
+    whole = torch.from_numpy(views[:, 0].copy())
+    return functional.normalize(torch.cat([backbone(part.float()) for part in whole.split(256)]))
+
+
+def _means_as_centers(backbone: nn.Module, head: Any, views: Tensor, labels: Tensor) -> None:
+    """Class centers start at their people's mean embedding, by the untrained backbone."""
+    x = _embed(backbone, views.numpy())
+    with torch.no_grad():
+        sums = torch.zeros_like(head.weight).index_add_(0, labels, x)
+        head.weight.copy_(functional.normalize(sums))
+
+
+def _scores(backbone: nn.Module, images: np.ndarray, pairs: np.ndarray) -> list[float]:
+    """Cosines of a test's pairs."""
+    x = _embed(backbone, images)
+    cosines = (x[pairs[:, 0]] * x[pairs[:, 1]]).sum(1)
+    return [round(value, 5) for value in cosines.tolist()]
+
+
+def _development(backbone: nn.Module, faces: Faces, name: str) -> dict[str, float]:
+    """Over all pairs of the people held out, of a few images each."""
+    from sf2_plugin.evaluation.roc import roc_curve
+
+    labels = np.asarray(faces.labels)
+    rows = [
+        np.flatnonzero(labels == person)[:DEVELOPMENT_IMAGES]
+        for person in development_people(labels)
+    ]
+    of = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    x = _embed(backbone, faces.seen[name][np.concatenate(rows)])
+    first, second = np.triu_indices(len(x), 1)
+    roc = roc_curve((x @ x.T).numpy()[first, second], of[first] == of[second])
+    figures = {"auc": roc.auc, "eer": roc.eer}
+    for far in (1e-2, 1e-3):
+        measured = roc.tar_at_far(far)
+        figures[f"tar@{far:g}"] = math.nan if measured is None else measured.tar
+    return figures
