@@ -7,8 +7,9 @@ ARCFACE_TORCH ?=
 HOSTS ?=
 STACK ?=
 TESTS ?=
+QUICK ?=
 
-.PHONY: demo test test-arcface stacks lint docs bench bench-gpu build clean
+.PHONY: demo test test-arcface stacks lint docs bench bench-gpu accuracy build clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -65,6 +66,17 @@ bench-gpu:
 		$(if $(MAX_CLASSES),--max-classes $(MAX_CLASSES)) --out docs/benchmarks || status=1; \
 	$(PYTHON) benchmarks/report.py || status=1; \
 	exit $$status
+
+# The study of docs/accuracy.md, which goes on where it was stopped. FACES and TESTS (NAME=DIR ...)
+# are folders with pairs, faces are drawn where FACES is left out; QUICK=1 asks the first question.
+ACCURACY_RUNS ?= accuracy_runs
+
+accuracy: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.accuracy --out "$(ACCURACY_RUNS)" \
+		$(if $(FACES),--faces "$(abspath $(FACES))") $(if $(QUICK),--quick) \
+		$(if $(ARCFACE_TORCH),--arcface-torch "$(abspath $(ARCFACE_TORCH))") \
+		$(foreach test,$(TESTS),--test $(test))
+	$(BIN)/python -m benchmarks.accuracy_report --runs "$(ACCURACY_RUNS)" --out "$(ACCURACY_RUNS)/page"
 
 build: $(VENV)/.installed
 	$(BIN)/python -m build --no-isolation

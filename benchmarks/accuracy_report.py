@@ -9,19 +9,19 @@ import argparse
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy import DYNAMICS
-from benchmarks.face_training import BATCH, CLIP, LOSSES, MOMENTUM, SEEN, WEIGHT_DECAY, Faces
+from benchmarks.accuracy import DYNAMICS, DYNAMICS_EPOCHS
+from benchmarks.face_training import BATCH, CLIP, LOSSES, MOMENTUM, SEEN, WEIGHT_DECAY, Faces, Run
 from benchmarks.report import markdown
 from sf2_plugin.atomic import atomic_file
 from sf2_plugin.evaluation import verify_scores
 from sf2_plugin.evaluation.calibration import Calibration, evaluate_calibration
-from sf2_plugin.evaluation.roc import roc_curve
+from sf2_plugin.evaluation.roc import Roc, roc_curve
 
 DOCS = Path(__file__).parents[1] / "docs"
 NAMES = {
@@ -35,6 +35,10 @@ NAMES = {
     "sf2-A2": "SphereFace2 A2",
     "uniface": "SphereFace2, `uniface`",
 }
+#: The losses that the parts after "clean" compare.
+COMPARED = ("arcface", "cosface", "sf2-C")
+#: Settings by share of wrong labels.
+WRONG: dict[float, dict[str, float]] = {0: {}} | {s: {"noise": s} for s in (0.2, 0.4, 0.6)}
 #: The one threshold is the first test's for this FAR.
 FAR = 0.01
 #: Chance of seeing a difference that is there, and of one that is not, for the smallest one seen.
@@ -50,8 +54,8 @@ def figures_of(result: dict[str, Any], tests: dict[str, np.ndarray]) -> Figures:
     """A run without its scores: `tests` has whether each pair is of one person."""
     kept = ("settings", "classes", "images", "head", "development", "finite", "train_cpu_seconds")
     figures = {name: result[name] for name in kept if name in result}
-    settings = result["settings"]
-    if settings["epochs"] == 2:  # Of "dynamics".
+    settings = figures["settings"] = {"epochs": Run.epochs, **result["settings"]}
+    if settings["epochs"] == DYNAMICS_EPOCHS:
         figures["course"] = {
             name: [None if v is None else float(f"{v:.4g}") for v in values]
             for name, values in result["course"].items()
@@ -70,18 +74,21 @@ def figures_of(result: dict[str, Any], tests: dict[str, np.ndarray]) -> Figures:
         roc = roc_curve(scores[own], tests[own])
         point = roc.tar_at_far(FAR)
         for other in names:
-            if own == other or point is None:
+            if own == other:
                 continue
             there = roc_curve(scores[other], tests[other])
-            far, tar = there.rates(point.threshold)
             best = np.mean(verify_scores(scores[own], tests[own]).thresholds)
             figures[f"{own} to {other}"] = {
-                "far": far,
-                "tar": tar,
+                **(_rates(there, point.threshold) if point else {}),
                 "accuracy": there.accuracy(float(best)),
                 **_calibrations(result, scores, tests, own, other),
             }
     return figures
+
+
+def _rates(roc: Roc, threshold: float) -> Figures:
+    far, tar = roc.rates(threshold)
+    return {"far": far, "tar": tar}
 
 
 def _calibrations(
@@ -385,67 +392,81 @@ def _shift(runs: list[Figures], way: str) -> dict[int, float]:
 
 
 def noise_section(page: Page) -> str:
-    shares, losses = (0, 0.2, 0.4, 0.6), ("arcface", "cosface", "sf2-C")
-    changes = {share: {"noise": share} if share else {} for share in shares}
-    if not any(page.losses(noise=share) for share in shares[1:]):
-        return "## 3. Labels that are wrong\n\nNot run.\n"
-    text = "## 3. Labels that are wrong\n\nA share of labels is replaced by another at random.\n"
+    title = "## 3. Labels that are wrong\n\n"
+    if not any(page.losses(**change) for change in WRONG.values() if change):
+        return f"{title}Not run.\n"
+    text = f"{title}A share of labels is replaced by another at random.\n"
     for test in page.tests:
         for figure in ("accuracy", "tar@0.01"):
-            rows = [
-                [NAMES[loss]]
-                + [
-                    mean_and_spread([*by_seed(page.tuned(loss, **c), test, figure).values()])
-                    for c in changes.values()
-                ]
-                for loss in losses
-            ]
-            header = [f"{test} {_words(figure)}"] + [f"{share:.0%} wrong" for share in shares]
+            rows = compared(page, test, figure, WRONG.values())
+            header = [f"{test} {_words(figure)}", *(f"{share:.0%} wrong" for share in WRONG)]
             text += f"\n{markdown(header, rows)}\n"
-    claims = [
-        claim(
-            f"{NAMES['sf2-C']} beats {NAMES[other]} with {share:.0%} wrong, "
-            f"{page.tests[0]} accuracy",
-            by_seed(page.tuned("sf2-C", **changes[share]), page.tests[0], "accuracy"),
-            by_seed(page.tuned(other, **changes[share]), page.tests[0], "accuracy"),
-        )
-        for share in shares[1:]
-        for other in ("arcface", "cosface")
+    claims = beats(page, {f"with {s:.0%} wrong": change for s, change in WRONG.items() if change})
+    return f"{text}\n![Accuracy by share of wrong labels](accuracy/noise.png)\n\n{claims}\n"
+
+
+def compared(
+    page: Page, test: str, figure: str, changes: Iterable[dict[str, Any]]
+) -> list[list[str]]:
+    """A row a loss, a column a change."""
+    return [
+        [NAMES[loss]]
+        + [
+            mean_and_spread([*by_seed(page.tuned(loss, **c), test, figure).values()])
+            for c in changes
+        ]
+        for loss in COMPARED
     ]
-    return f"{text}\n![Accuracy by share of wrong labels](accuracy/noise.png)\n\n" + (
-        f"{claims_table(claims)}\n"
+
+
+def beats(page: Page, changes: dict[str, dict[str, Any]]) -> str:
+    """The claims that SphereFace2 does better under each change, whose words are given."""
+    return claims_table(
+        [
+            claim(
+                f"{NAMES['sf2-C']} beats {NAMES[other]} {words}, {test} accuracy",
+                by_seed(page.tuned("sf2-C", **change), test, "accuracy"),
+                by_seed(page.tuned(other, **change), test, "accuracy"),
+            )
+            for words, change in changes.items()
+            for test in page.tests
+            for other in COMPARED[:2]
+        ]
     )
 
 
-def few_section(page: Page) -> str:
-    title = "## 1b. A tenth and a third of the people\n\n"
-    epochs, losses = 3 * page.epochs, ("arcface", "cosface", "sf2-C")
-    shares = {"a tenth": 0.1, "a third": 1 / 3}
-    changes = {name: {"epochs": epochs, "share": share} for name, share in shares.items()}
-    if not any(page.losses(**change) for change in changes.values()):
-        return title + "Not run.\n"
-    text = f"{title}{epochs} epochs; the people are drawn by the seed.\n"
-    for test in page.tests:
-        rows = [
-            [NAMES[loss]]
-            + [
-                mean_and_spread([*by_seed(page.tuned(loss, **c), test, "accuracy").values()])
-                for c in changes.values()
-            ]
-            for loss in losses
-        ]
-        text += f"\n{markdown([f'{test} accuracy', *changes], rows)}\n"
-    claims = [
-        claim(
-            f"{NAMES['sf2-C']} beats {NAMES[other]} with {name} of the people, "
-            f"{page.tests[0]} accuracy",
-            by_seed(page.tuned("sf2-C", **change), page.tests[0], "accuracy"),
-            by_seed(page.tuned(other, **change), page.tests[0], "accuracy"),
-        )
-        for name, change in changes.items()
-        for other in ("arcface", "cosface")
-    ]
-    return f"{text}\n{claims_table(claims)}\n"
+def under_changes(
+    title: str, intro: str, changes: Callable[[Page], dict[str, dict[str, Any]]]
+) -> Callable[[Page], str]:
+    """A section of `COMPARED` under each of some changes."""
+
+    def section(page: Page) -> str:
+        found = changes(page)
+        if not any(page.losses(**change) for change in found.values()):
+            return f"## {title}\n\nNot run.\n"
+        text = f"## {title}\n\n{intro}\n"
+        for test in page.tests:
+            rows = compared(page, test, "accuracy", found.values())
+            text += f"\n{markdown([f'{test} accuracy', *found], rows)}\n"
+        return f"{text}\n{beats(page, found)}\n"
+
+    return section
+
+
+few_section = under_changes(
+    "1b. A tenth and a third of the people",
+    "Three times the epochs; the people are drawn by the seed.",
+    lambda page: {
+        f"with {words} of the people": {"epochs": 3 * page.epochs, "share": share}
+        for words, share in (("a tenth", 0.1), ("a third", 1 / 3))
+    },
+)
+pixels_section = under_changes(
+    "1c. A backbone that sees pixels",
+    f"Five convolutions on {SEEN}x{SEEN} pixels instead, twice the epochs, hyperparameters as they "
+    "were found for the other.",
+    lambda page: {"on pixels": {"epochs": 2 * page.epochs, "backbone": "pixels"}},
+)
 
 
 def against_default(title: str, intro: str, rows: dict[str, dict[str, Any]]) -> Callable:
@@ -555,14 +576,13 @@ def dynamics_section(page: Page) -> str:
     rows = []
     for name, run in runs.items():
         loss = run["course"]["loss"]
-        smooth = np.convolve(loss[:150], np.ones(5) / 5, "valid")
-        peak = int(smooth.argmax())
+        smooth = [statistics.fmean(loss[max(i - 2, 0) : i + 3]) for i in range(len(loss[:100]))]
         bias = run["course"]["bias"]
         rows.append(
             [
                 name,
                 f"{loss[0]:.1f}",
-                f"{smooth.max():.1f} (step {run['course']['step'][peak + 2]})",
+                f"{max(smooth):.1f} (step {smooth.index(max(smooth))})",
                 f"{statistics.fmean(loss[-5:]):.1f}",
                 f"{bias[0]:.1f}, {bias[min(40, len(bias) - 1)]:.1f}, {bias[-1]:.1f}"
                 if bias
@@ -570,8 +590,8 @@ def dynamics_section(page: Page) -> str:
                 *(f"{run[test]['accuracy']:.3f}" for test in page.tests),
             ]
         )
-    header = ["SphereFace2 C, 2 epochs", "first loss", "largest, mean of 5", "last 5"]
-    header += ["bias at first, step 40, last", *(f"{test} accuracy" for test in page.tests)]
+    header = [f"SphereFace2 C, {DYNAMICS_EPOCHS} epochs", "first loss", "largest, mean of 5"]
+    header += ["last 5", "bias at first, step 40, last", *(f"{t} accuracy" for t in page.tests)]
     return f"""\
 {title}One seed each, as shipped but for what is said.
 
@@ -584,9 +604,8 @@ def dynamics_section(page: Page) -> str:
 def dynamics_runs(page: Page) -> dict[str, Figures]:
     found = {}
     for name, change in DYNAMICS.items():
-        options = [list(option) for option in change.get("options", ())]
-        wanted = {"loss": "sf2-C", "epochs": 2, **({"lr": change["lr"]} if "lr" in change else {})}
-        wanted |= {"options": options} if options else {}
+        wanted = Run("sf2-C", epochs=DYNAMICS_EPOCHS, **change).settings()
+        wanted = json.loads(json.dumps(wanted))  # Tuples are lists in a file.
         found.update((name, run) for run in page.runs if run["settings"] == wanted)
     return found
 
@@ -596,6 +615,7 @@ SECTIONS = {
     "search": search_section,
     "clean": clean_section,
     "few people": few_section,
+    "pixels": pixels_section,
     "one threshold": threshold_section,
     "noise": noise_section,
     "nobody": nobody_section,
@@ -641,57 +661,54 @@ def plots(page: Page, folder: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    losses = page.losses()
-    drawn, axes = pyplot.subplots(
-        1, len(page.tests), figsize=(4.5 * len(page.tests), 3), layout="constrained", squeeze=False
-    )
+    def panels(count: int) -> tuple[Any, Any]:
+        return pyplot.subplots(
+            1, count, figsize=(4.5 * count, 3.2), layout="constrained", squeeze=False
+        )
+
+    def save(drawn: Any, name: str) -> None:
+        drawn.savefig(folder / f"{name}.png", dpi=90)
+        pyplot.close(drawn)
+
+    losses = page.losses()[::-1]
+    drawn, axes = panels(len(page.tests))
     for ax, test in zip(axes[0], page.tests, strict=True):
-        for row, loss in enumerate(reversed(losses)):
+        for row, loss in enumerate(losses):
             values = [*by_seed(page.tuned(loss), test, "accuracy").values()]
             ax.plot(values, [row] * len(values), "o", alpha=0.5, ms=4)
             ax.plot(statistics.fmean(values), row, "k|", ms=14)
-        ax.set_yticks(range(len(losses)), [NAMES[n].replace("`", "") for n in reversed(losses)])
+        ax.set_yticks(range(len(losses)), [NAMES[loss].replace("`", "") for loss in losses])
         ax.set(title=f"{test}, ten-fold accuracy")
         ax.grid(alpha=0.3)
-    drawn.savefig(folder / "clean.png", dpi=90)
-    pyplot.close(drawn)
+    save(drawn, "clean")
 
-    drawn, axes = pyplot.subplots(
-        1, len(page.tests), figsize=(4.5 * len(page.tests), 3), layout="constrained", squeeze=False
-    )
+    drawn, axes = panels(len(page.tests))
     for ax, test in zip(axes[0], page.tests, strict=True):
-        for loss in ("arcface", "cosface", "sf2-C"):
-            points = [
-                (share, [*by_seed(page.tuned(loss, **change), test, "accuracy").values()])
-                for share, change in [(0, {})] + [(s, {"noise": s}) for s in (0.2, 0.4, 0.6)]
-            ]
-            points = [(share, values) for share, values in points if values]
-            ax.errorbar(
-                [share for share, _ in points],
-                [statistics.fmean(values) for _, values in points],
-                [np.std(values) for _, values in points],
-                label=NAMES[loss],
-                marker="o",
-                capsize=3,
-            )
+        for loss in COMPARED:
+            points = {
+                share: [*by_seed(page.tuned(loss, **change), test, "accuracy").values()]
+                for share, change in WRONG.items()
+            }
+            points = {share: values for share, values in points.items() if values}
+            means = [statistics.fmean(values) for values in points.values()]
+            spread = [np.std(values) for values in points.values()]
+            ax.errorbar([*points], means, spread, label=NAMES[loss], marker="o", capsize=3)
         ax.set(title=f"{test}, ten-fold accuracy", xlabel="share of labels replaced")
         ax.grid(alpha=0.3)
     axes[0][0].legend()
-    drawn.savefig(folder / "noise.png", dpi=90)
-    pyplot.close(drawn)
+    save(drawn, "noise")
 
-    drawn, (loss, bias) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    drawn, axes = panels(2)
+    loss, bias = axes[0]
     for name, run in dynamics_runs(page).items():
-        course = run["course"]
         factor = 5 if "weight 10" in name else 1
-        values = np.array(course["loss"][:150]) * factor
-        loss.plot(values, label=name + (" (times 5)" if factor > 1 else ""), lw=1)
-        bias.plot(course["bias"][:150], lw=1)
+        label = f"{name} (times 5)" if factor > 1 else name
+        loss.plot(factor * np.array(run["course"]["loss"][:100]), label=label, lw=1)
+        bias.plot(run["course"]["bias"][:100], lw=1)
     loss.set(title="loss", xlabel="step", yscale="log")
     bias.set(title="bias", xlabel="step")
-    loss.legend(fontsize=6)
-    drawn.savefig(folder / "dynamics.png", dpi=90)
-    pyplot.close(drawn)
+    drawn.legend(fontsize=6, loc="outside right")
+    save(drawn, "dynamics")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

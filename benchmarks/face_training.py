@@ -44,6 +44,16 @@ CLIP = 5.0
 DEVELOPMENT_SHARE, DEVELOPMENT_IMAGES = 1 / 3, 6
 
 
+#: What a run may do otherwise: the default, and what it is.
+LOOP = {
+    "rate_warmup": 1.0,  # Epochs until the rate is reached.
+    "weight_warmup": 1.0,  # Steps until the loss has its whole weight.
+    "bias_shift": 0.0,  # Added to the initial bias.
+    "bias_rate": 1.0,  # The bias' learning rate over the others'.
+    "centers_momentum": MOMENTUM,
+    "mean_centers": 0.0,  # 1: class centers start at their people's mean embedding.
+    "clip_all": 0.0,  # 1: the gradient is clipped whole, as MMEngine does.
+}
 #: Everyone; without those held out for choosing; or with them as faces of nobody, label -1.
 PEOPLE = ("all", "known", "known and nobody")
 
@@ -74,8 +84,10 @@ class Run:
     #: Of Partial FC; None for the full head.
     sample_rate: float | None = None
     negative_weighting: str = "unbiased"
-    #: More of the SphereFace2 head's arguments, and what `_start` knows.
+    #: More arguments of a SphereFace2 head.
     options: tuple[tuple[str, Any], ...] = ()
+    #: Of `LOOP`, what else is done otherwise.
+    loop: tuple[tuple[str, float], ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """What differs from the defaults, so that a field added later renames no file."""
@@ -362,8 +374,7 @@ def _arcface_torch(margins: Callable[[float], tuple[float, float, float]]) -> An
 
 def _sphereface2(**arguments: Any) -> Any:
     def build(run: Run, classes: int, checkout: Path | None) -> Any:
-        options = {k: v for k, v in run.options if k not in STARTS}
-        values = dict(margin=run.margin, scale=run.scale, **arguments) | options
+        values = dict(margin=run.margin, scale=run.scale, **arguments) | dict(run.options)
         if run.sample_rate is None:
             head = SphereFace2(classes, EMBEDDING_SIZE, **values)
         else:
@@ -400,18 +411,6 @@ def _margin(run: Run) -> float:
     return LOSSES[run.loss].margin if run.margin is None else run.margin
 
 
-#: How a head may start otherwise than it does, by option: what to do with (head, value).
-STARTS: dict[str, Callable[[Any, Any], None]] = {
-    "bias": lambda head, value: head.bias.data.fill_(value),
-    "bias_shift": lambda head, value: head.bias.data.add_(value),
-    "bias_lr": lambda head, value: None,  # `train` gives it to the optimizer.
-    "centers_momentum": lambda head, value: None,
-    "weight_warmup": lambda head, value: None,  # `train` multiplies the loss.
-    "centers": lambda head, value: None,  # `train` sets them to the people's mean embedding.
-    "clip_all": lambda head, value: None,
-}
-
-
 @contextmanager
 def _host_around(run: Run) -> Iterator[None]:
     """A process group of one, which arcface_torch's head needs."""
@@ -438,7 +437,7 @@ def train(run: Run, faces: Faces, checkout: Path | None = None) -> dict[str, Any
 def _train(run: Run, faces: Faces, checkout: Path | None) -> dict[str, Any]:
     start, cpu = time.perf_counter(), time.process_time()
     chosen = training_set(run, faces.labels)
-    options = dict(run.options)
+    loop = LOOP | dict(run.loop)
     views = torch.from_numpy(faces.seen[run.backbone][chosen.rows])
     labels = torch.from_numpy(chosen.labels)
     # The backbone and the order of faces depend on the seed alone, whatever the loss draws.
@@ -446,19 +445,21 @@ def _train(run: Run, faces: Faces, checkout: Path | None) -> dict[str, Any]:
     backbone = BACKBONES[run.backbone][0]()
     head, loss_of = LOSSES[run.loss].build(run, chosen.classes, checkout)
     generator = torch.Generator().manual_seed(run.seed)
-    if options.get("centers"):
+    if loop["mean_centers"]:
         _means_as_centers(backbone, head, views, labels)
-    for name, value in options.items():
-        STARTS.get(name, lambda *_: None)(head, value)
+    if loop["bias_shift"]:
+        head.bias.data += loop["bias_shift"]
 
     steps = max(len(views) // BATCH, 1)
     optimizer = torch.optim.SGD(
-        _parameter_groups(backbone, head, run.lr, options),
+        _parameter_groups(backbone, head, run.lr, loop),
         lr=run.lr,
         momentum=MOMENTUM,
         weight_decay=WEIGHT_DECAY,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate, run, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, partial(_rate, run.epochs * steps, loop["rate_warmup"] * steps)
+    )
     if run.fused:
         head.fuse_sgd(optimizer)
     half = None if run.products == "float32" else getattr(torch, run.products)
@@ -476,11 +477,11 @@ def _train(run: Run, faces: Faces, checkout: Path | None) -> dict[str, Any]:
                 loss = loss_of(x, labels[batch])
         if step < 100 or step % 10 == 0 or step == run.epochs * steps - 1:
             course.append(_state(step, loss, head, x, labels[batch]))
-        factor = min((step + 1) / options.get("weight_warmup", 1), 1)
+        factor = min((step + 1) / loop["weight_warmup"], 1)
         (loss if factor == 1 else loss * factor).backward()
         clipped = [*backbone.parameters(), *head.parameters()]
         norm = nn.utils.clip_grad_norm_(
-            clipped if options.get("clip_all") else backbone.parameters(), CLIP
+            clipped if loop["clip_all"] else backbone.parameters(), CLIP
         )
         if course[-1]["step"] == step:
             course[-1]["gradient"] = float(norm)
@@ -515,24 +516,22 @@ def _train(run: Run, faces: Faces, checkout: Path | None) -> dict[str, Any]:
 
 
 def _parameter_groups(
-    backbone: nn.Module, head: nn.Module, lr: float, options: dict[str, Any]
+    backbone: nn.Module, head: nn.Module, lr: float, loop: dict[str, float]
 ) -> list[dict[str, Any]]:
-    groups: list[dict[str, Any]] = [{"params": list(backbone.parameters())}]
-    bias = [p for n, p in head.named_parameters() if n == "bias" and "bias_lr" in options]
-    groups += [{"params": bias, "lr": lr * options["bias_lr"]}] if bias else []
-    rest = [p for p in head.parameters() if all(p is not b for b in bias)]
-    momentum = options.get("centers_momentum", MOMENTUM)
-    return [*groups, {"params": rest, "momentum": momentum}]
+    bias = [p for n, p in head.named_parameters() if n == "bias"]
+    centers = [p for n, p in head.named_parameters() if n != "bias"]
+    return [
+        {"params": list(backbone.parameters())},
+        {"params": bias, "lr": lr * loop["bias_rate"]},
+        {"params": centers, "momentum": loop["centers_momentum"]},
+    ]
 
 
-def _rate(run: Run, steps: int, step: int) -> float:
-    """Linear from a tenth over the first epoch, then a cosine to nothing."""
-    options = dict(run.options)
-    warmup = options.get("lr_warmup", 1) * steps
+def _rate(steps: int, warmup: float, step: int) -> float:
+    """Linear from a tenth over the warm-up, then a cosine to nothing."""
     if step < warmup:
         return 0.1 + 0.9 * step / warmup
-    whole = max(run.epochs * steps - warmup, 1)
-    return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / whole, 1)))
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
 
 def _state(step: int, loss: Tensor, head: nn.Module, x: Tensor, labels: Tensor) -> dict[str, float]:
@@ -590,6 +589,6 @@ def _development(backbone: nn.Module, faces: Faces, name: str) -> dict[str, floa
     roc = roc_curve((x @ x.T).numpy()[first, second], of[first] == of[second])
     figures = {"auc": roc.auc, "eer": roc.eer}
     for far in (1e-2, 1e-3):
-        measured = roc.tar_at_far(far)
-        figures[f"tar@{far:g}"] = math.nan if measured is None else measured.tar
+        if measured := roc.tar_at_far(far):
+            figures[f"tar@{far:g}"] = measured.tar
     return figures

@@ -1,0 +1,132 @@
+"""The accuracy study end to end, at a size at which its figures mean nothing."""
+
+import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor as Threads
+
+import numpy as np
+import pytest
+
+from benchmarks import accuracy, accuracy_report
+from benchmarks.face_training import LOSSES, Faces, Run, development_people, train, training_set
+from sf2_plugin.synthetic import write_synthetic_faces
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    return write_synthetic_faces(
+        tmp_path_factory.mktemp("drawn") / "faces",
+        train_identities=18,
+        images_per_identity=5,
+        val_identities=10,
+        pairs_per_fold=4,
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(drawn, tmp_path_factory):
+    """The folder of a study of one loss of each kind."""
+    out = tmp_path_factory.mktemp("study")
+    study(drawn, out)
+    return out
+
+
+def study(drawn, out):
+    # Threads for processes: each of those would import everything anew.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accuracy, "ProcessPoolExecutor", lambda n, mp_context, **k: Threads(n, **k))
+        run_study(drawn, out)
+
+
+def run_study(drawn, out):
+    few = ["--losses", "softmax", "sf2-C", "--epochs", "1", "--seeds", "2", "--jobs", "1"]
+    where = ["--faces", str(drawn), "--test", f"again={drawn}", "--out", str(out)]
+    accuracy.main([*where, *few, "--parts", "clean", "dynamics"])
+
+
+def written(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+
+
+def test_a_run_is_made_once(drawn, runs):
+    before = written(runs)
+    # The search: 3 rates, and for a loss with a margin two more of it and of the scale.
+    assert len(before) == (3 + 7) + 2 * 2 + len(accuracy.DYNAMICS)
+    lost = sorted(before)[0]
+    (runs / lost).unlink()
+    study(drawn, runs)
+    after = written(runs)
+    assert after.keys() == before.keys()
+    assert [name for name in after if after[name] != before[name]] == [lost]
+
+
+def test_the_page_is_made_of_the_runs(runs, tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
+    accuracy_report.main(["--runs", str(runs), "--out", str(tmp_path)])
+    page = (tmp_path / "accuracy.md").read_text()
+    figures = json.loads((tmp_path / "accuracy.json").read_text())
+    assert len(figures["runs"]) == len(written(runs))
+    assert "SphereFace2 C beats softmax, faces accuracy" in page
+    assert "## 3. Labels that are wrong\n\nNot run." in page
+    for plot in ("clean", "dynamics"):
+        assert f"(accuracy/{plot}.png)" in page
+        assert (tmp_path / "accuracy" / f"{plot}.png").is_file()
+    # Again, from the figures alone.
+    accuracy_report.main(["--out", str(tmp_path)])
+    assert (tmp_path / "accuracy.md").read_text() == page
+
+
+def test_every_loss_has_a_name():
+    assert accuracy_report.NAMES.keys() == LOSSES.keys()
+
+
+def test_faces_of_another_set_are_other_runs():
+    run = Run("sf2-C", seed=1)
+    assert run.name("a") != run.name("b")
+    assert run.name("a") != dataclasses.replace(run, seed=2).name("a")
+
+
+def test_who_is_trained_on():
+    labels = np.repeat(np.arange(30), 10)
+    held_out = development_people(labels)
+    assert len(held_out) == 10
+    known = training_set(Run("sf2-C", choosing=True), labels)
+    assert known.classes == 20
+    assert not np.isin(labels[known.rows], held_out).any()
+    strangers = training_set(Run("sf2-C", people="known and nobody"), labels)
+    assert np.isin(labels[strangers.rows[strangers.labels == -1]], held_out).all()
+    assert strangers.classes == 20
+    noisy = training_set(Run("sf2-C", noise=0.4), labels)
+    assert np.mean(noisy.labels != labels) == pytest.approx(0.4, abs=0.08)
+    few = training_set(Run("sf2-C", share=0.1), labels)
+    assert few.classes == 3
+    assert sorted(set(few.labels)) == [0, 1, 2]
+
+
+def test_a_run_is_its_settings(runs):
+    faces = Faces.load(runs / "faces")
+    first, again, other = (train(Run("sf2-C", seed=n, epochs=1), faces) for n in (0, 0, 1))
+    assert first["scores"] == again["scores"] != other["scores"]
+
+
+def test_paired_differences():
+    test = accuracy_report.paired({0: 0.5, 1: 0.7, 2: 0.9}, {0: 0.4, 1: 0.5, 2: 0.6})
+    assert test["mean"] == pytest.approx(0.2)
+    # Of 0.1, 0.2, 0.3: deviation 0.1, and 4.3027 is the quantile of Student's t.
+    assert test["high"] == pytest.approx(0.2 + 4.3027 * 0.1 / 3**0.5, abs=1e-5)
+    assert accuracy_report.verdict(test) == "not decidable"
+    assert accuracy_report.verdict(accuracy_report.paired({0: 1, 1: 1.1}, {0: 0, 1: 0.1})) == "held"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--faces", "nowhere"], "nowhere"),
+        (["--arcface-torch", "nowhere"], "holds no partial_fc_v2.py"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, complaint, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        accuracy.main([*arguments, "--out", str(tmp_path / "out")])
+    assert complaint in capsys.readouterr().err.splitlines()[-1]
