@@ -6,17 +6,19 @@ import torch
 from sf2_plugin.engine.backends import unfit_triton
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+#: Backends that are Triton's kernels.
+TRITON = ("triton", "fused")
 
 
 def runnable(backend):
     """`backend`; the test skips where it cannot run."""
-    if backend == "triton" and (unfit := unfit_triton()):
+    if backend in TRITON and (unfit := unfit_triton()):
         pytest.skip(unfit)
     return backend
 
 
 def device_of(backend):
-    return CUDA if backend == "triton" and torch.cuda.is_available() else CPU
+    return CUDA if backend in TRITON and torch.cuda.is_available() else CPU
 
 
 def needs(there, version):

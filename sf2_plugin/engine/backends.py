@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from types import MappingProxyType
 
@@ -16,6 +16,8 @@ from .pointwise import Pointwise
 
 #: What Triton's kernels were written for: Ampere and later.
 SMALLEST_CAPABILITY = (8, 0)
+#: And those whose matrix units take their factors from shared memory: Hopper and later.
+SMALLEST_FUSED_CAPABILITY = (9, 0)
 #: The first whose language, and whose interpreter, has what they use; torch 2.4 brings it.
 SMALLEST_TRITON = Version("3.0")
 
@@ -34,7 +36,16 @@ def _triton_pointwise() -> type[Pointwise]:
     return TritonPointwise
 
 
-def _obstacle_to_triton(device: torch.device, dtype: torch.dtype) -> str | None:
+def _fused_pointwise() -> type[Pointwise]:
+    from .pointwise_fused import FusedPointwise
+
+    return FusedPointwise
+
+
+def _obstacle(
+    device: torch.device, dtype: torch.dtype, *, smallest: tuple[int, int] = SMALLEST_CAPABILITY
+) -> str | None:
+    """What stands against Triton's kernels that need compute capability `smallest`."""
     if dtype == torch.float64:
         return "Triton's kernels compute in float32, and the embeddings are float64"
     if device.type != "cuda":
@@ -42,8 +53,8 @@ def _obstacle_to_triton(device: torch.device, dtype: torch.dtype) -> str | None:
     if unfit := unfit_triton():
         return unfit
     capability = torch.cuda.get_device_capability(device)
-    if capability < SMALLEST_CAPABILITY:
-        needed, there = (".".join(map(str, c)) for c in (SMALLEST_CAPABILITY, capability))
+    if capability < smallest:
+        needed, there = (".".join(map(str, c)) for c in (smallest, capability))
         return f"Triton's kernels need compute capability {needed}, and {device} has {there}"
     return None
 
@@ -86,11 +97,18 @@ BACKENDS: Mapping[str, Backend] = MappingProxyType(
     {
         "reference": Backend(None),
         "chunked": Backend(_torch_pointwise),
-        "triton": Backend(_triton_pointwise, _obstacle_to_triton, _triton_interprets),
+        "triton": Backend(_triton_pointwise, _obstacle, _triton_interprets),
+        "fused": Backend(
+            _fused_pointwise,
+            partial(_obstacle, smallest=SMALLEST_FUSED_CAPABILITY),
+            _triton_interprets,
+        ),
     }
 )
 
-#: What "auto" chooses from, the fastest first; the last runs anywhere.
+#: What "auto" chooses from, the fastest first; the last runs anywhere. "fused" goes to the front
+#: with the commit that adds figures to `docs/benchmarks` in which it is faster, on a GPU that
+#: passed the tests.
 AUTO = ("triton", "chunked")
 
 _NAMES = ("auto", *BACKENDS)

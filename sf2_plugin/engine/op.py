@@ -17,6 +17,7 @@ from ..recipe import Recipe
 from .backends import pointwise_of, resolve_backend
 from .sgd import SGDStep
 from .sweep import sweep
+from .trial import proven
 
 
 def _sweep(
@@ -38,13 +39,17 @@ def _sweep(
     check_labels(labels, len(weight))
     # Kernels are launched where `x` is; without a GPU, this is nothing.
     with torch.cuda.device_of(x), float16_summed_in_float32():
+        recipe = Recipe.unpack(numbers, words)
+        chosen = resolve_backend(backend, x.device, x.dtype)
+        if backend == "auto":
+            chosen = proven(chosen, x.device, product_dtype, recipe, x.shape[1])
         return sweep(
             x,
             weight,
             labels,
             bias,
-            Recipe.unpack(numbers, words),
-            pointwise_of(resolve_backend(backend, x.device, x.dtype)),
+            recipe,
+            pointwise_of(chosen),
             product_dtype=product_dtype,
             negative_weight=negative_weight,
             chunk_size=chunk_size,
@@ -128,7 +133,8 @@ def _scale_gradients(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
 
 def _scaled(gradient: Tensor, upstream: Tensor, backend: str) -> Tensor:
     # The class centers' gradient is the largest tensor of a step: where nothing else can see it,
-    # it is scaled in place, and not at all by a factor of one.
+    # it is scaled in place, and not at all by a factor of one. In a graph, Inductor writes the
+    # product into the memory of the gradient, which no one else holds (from torch 2.6 on).
     eager = type(gradient) is Tensor
     if eager and upstream.device.type == "cpu" and upstream == 1:
         return gradient

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from ..checks import require_one_of
@@ -12,7 +13,7 @@ from .sgd import SGDStep
 
 
 class Pointwise(ABC):
-    """The loss of a batch, class chunk by class chunk: cosines in, slopes out, sums kept.
+    """The loss of a batch, class chunk by class chunk: class centers in, slopes out, sums kept.
 
     Args:
         x: (B, D) unit embeddings in the dtype of the products' factors.
@@ -47,11 +48,32 @@ class Pointwise(ABC):
             f"margin_type for {type(self).__name__}", recipe.margin_type, self.margin_types
         )
         self.x = x
+        self.weight = weight
+        self.chunk_size = chunk_size
+        self.cosines: Tensor | None = None
         self.labels = labels
         self.bias = bias
         self.recipe = recipe
         self.negative_weight = negative_weight
         self.boost = boost
+
+    def chunk(self, start: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What `unit_rows_` and `slopes_` make of the classes from `start` on.
+
+        Chunks are asked for in order. What is returned is used up by the next call.
+
+        Returns:
+            Unit rows (c, D), their lengths (c, 1) and the slopes (c, B).
+        """
+        w, lengths = self.unit_rows_(self.weight[start : start + self.chunk_size])
+        if self.cosines is None:
+            wide = torch.promote_types(self.x.dtype, torch.float32)
+            self.cosines = self.x.new_empty(len(w), len(self.x), dtype=wide)
+        z = self.cosines[
+            : len(w)
+        ]  # Classes by faces: the layout in which a CPU multiplies fastest.
+        multiply(w, self.x.T, out=z)
+        return w, lengths, self.slopes_(z, start)
 
     @abstractmethod
     def unit_rows_(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,3 +121,13 @@ class Pointwise(ABC):
     def scale_(tensor: Tensor, factor: Tensor) -> Tensor:
         """tensor *= factor, a scalar on the same device."""
         return tensor.mul_(factor)
+
+
+def multiply(a: Tensor, b: Tensor, *, out: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
+    """out = beta * out + alpha * a @ b, added up in float32 or wider."""
+    if out.dtype == a.dtype:
+        torch.addmm(out, a, b, alpha=alpha, beta=beta, out=out)
+    elif a.is_cuda and out.dtype == torch.float32:
+        torch.addmm(out, a, b, out_dtype=torch.float32, alpha=alpha, beta=beta, out=out)
+    else:  # Class centers of another dtype than the embeddings: converted where it is stored.
+        out.copy_(torch.addmm(out.to(a.dtype), a, b, alpha=alpha, beta=beta))

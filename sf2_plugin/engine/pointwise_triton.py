@@ -19,6 +19,9 @@ from .sgd import SGDStep
 #: Elements that one program works on: a handful for each of its 128 threads.
 TILE = 2048
 
+#: And of the slopes' kernel, whose programs have more to do before and after.
+SLOPES_TILE = 4096
+
 #: Programs that share the scaling of a tensor: enough for any GPU, and few to start where the
 #: factor turns out to be one and there is nothing to do.
 SCALE_PROGRAMS = 4096
@@ -53,17 +56,22 @@ class TritonPointwise(Pointwise):
         self.slopes = None if x.dtype == torch.float32 else x.new_empty(chunk, faces)
         width = _power_of_2(size)
         self.row_tile = {"HEIGHT": max(TILE // width, 1), "WIDTH": width}
-        width = min(_power_of_2(faces), 128)
-        self.tile = {"CLASSES": TILE // width, "FACES": width}
-        self.tiles_of_faces = -(-faces // width)
+        self.tile = self._tile(faces)
+        self.tiles_of_faces = -(-faces // self.tile["FACES"])
         tiles = self.tiles_of_faces * -(-chunk // self.tile["CLASSES"])
         self.losses, self.logit_slopes = x.new_zeros(2, tiles, dtype=torch.float64)
+        scale = recipe.scale * LOG2_E.value
+        stretch = (2 * scale) ** (1 / recipe.t) / 2
+        lift = margin if recipe.margin_type == "C" else 0.0
         self.numbers = (
-            recipe.scale * LOG2_E.value,
+            stretch,
+            recipe.t,
+            recipe.t / (2 * stretch) ** (recipe.t - 1),
+            scale * (lift - 1),
+            scale * (-lift - 1),
             margin,
             math.cos(margin),
             math.sin(margin),
-            recipe.t,
             recipe.lam * self.boost,
             (1.0 - recipe.lam) * self.negative_weight * self.boost,
             recipe.interclass_filtering_threshold,
@@ -77,6 +85,11 @@ class TritonPointwise(Pointwise):
             "CLAMP": x.dtype == torch.float16,
             **self.tile,
         }
+
+    def _tile(self, faces: int) -> dict[str, int]:
+        """Classes and faces of a program of the slopes' kernel."""
+        width = min(_power_of_2(faces), 128)
+        return {"CLASSES": SLOPES_TILE // width, "FACES": width}
 
     def unit_rows_(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         unit = rows if self.unit is None else self.unit[: len(rows)]
@@ -151,7 +164,24 @@ def _unit_rows(
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    row = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)
+    first = tl.program_id(0) * HEIGHT
+    unit_rows_from(first, rows, unit, lengths, count, size, IN_PLACE, HEIGHT, WIDTH)
+
+
+@triton.jit
+def unit_rows_from(
+    first,
+    rows,
+    unit,
+    lengths,
+    count,
+    size,
+    IN_PLACE: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """A few rows from `first` on at length one, and their lengths."""
+    row = first + tl.arange(0, HEIGHT)
     column = tl.arange(0, WIDTH)
     at = row[:, None].to(tl.int64) * size + column[None, :]
     inside = (row < count)[:, None] & (column < size)[None, :]
@@ -221,11 +251,14 @@ def _slopes(
     start,
     num_classes,
     num_faces,
-    scale,
+    stretch,
+    t,
+    steepness,
+    shift,
+    own_shift,
     margin,
     cos_m,
     sin_m,
-    t,
     positive_weight,
     negative_weight,
     threshold,
@@ -240,47 +273,285 @@ def _slopes(
 ):
     tile = tl.program_id(0)
     tiles_of_faces = tl.cdiv(num_faces, FACES)
-    row = tile // tiles_of_faces * CLASSES + tl.arange(0, CLASSES)
-    face = tile % tiles_of_faces * FACES + tl.arange(0, FACES)
+    first_class = tile // tiles_of_faces * CLASSES
+    first_face = tile % tiles_of_faces * FACES
+    row = first_class + tl.arange(0, CLASSES)
+    face = first_face + tl.arange(0, FACES)
     inside = (row < num_classes)[:, None] & (face < num_faces)[None, :]
-    at = row[:, None].to(tl.int64) * num_faces + face[None, :]
-    z = tl.load(z_chunk + at, mask=inside, other=0.0)
-    own_row = (tl.load(labels + face, mask=face < num_faces, other=-1) - start).to(tl.int32)
-    own = (row[:, None] == own_row[None, :]) & (row < num_classes)[:, None]
-    b = tl.load(bias).to(tl.float32)
-
-    # Logits and losses to the base of two, which is what the hardware's exponential takes.
-    offset = b * LOG2_E
-    phi, slope = _negative(z, margin, cos_m, sin_m, t, MARGIN_TYPE, WHOLE_T)
-    logit = tl.where(inside, scale * phi + offset, -float("inf"))
-    if FILTER:
-        logit = tl.where(z > threshold, -float("inf"), logit)
-    loss, push = _softplus(logit)
-    push = negative_weight * push
-    own_loss = 0.0
-    if tl.max(own.to(tl.int32)) > 0:
-        phi_own, slope_own = _positive(z, margin, cos_m, sin_m, t, MARGIN_TYPE, WHOLE_T)
-        # A positive's term is a negative's with the logit's sign turned.
-        loss_own, push_own = _softplus(-(scale * phi_own + offset))
-        own_loss = tl.sum(tl.where(own, loss_own, 0.0))
-        loss = tl.where(own, 0.0, loss)
-        push = tl.where(own, -positive_weight * push_own, push)
-        slope = tl.where(own, slope_own, slope)
-
-    term = tl.sum(loss) * negative_weight + own_loss * positive_weight
-    tl.store(losses + tile, tl.load(losses + tile) + term)
-    tl.store(logit_slopes + tile, tl.load(logit_slopes + tile) + tl.sum(push))
-    if EXACT:
-        push = push * slope
-    if CLAMP:
-        push = tl.where(push > largest, largest, tl.where(push < -largest, -largest, push))
-    tl.store(slopes + at, push.to(slopes.dtype.element_ty), mask=inside)
+    z = tl.load(
+        z_chunk + row[:, None].to(tl.int64) * num_faces + face[None, :], mask=inside, other=0.0
+    )
+    slopes_of_tile(
+        z,
+        tile,
+        first_class,
+        first_face,
+        slopes,
+        labels,
+        bias,
+        losses,
+        logit_slopes,
+        start,
+        num_classes,
+        num_faces,
+        stretch,
+        t,
+        steepness,
+        shift,
+        own_shift,
+        margin,
+        cos_m,
+        sin_m,
+        positive_weight,
+        negative_weight,
+        threshold,
+        largest,
+        MARGIN_TYPE,
+        WHOLE_T,
+        EXACT,
+        FILTER,
+        CLAMP,
+        CLASSES,
+        FACES,
+    )
 
 
 @triton.jit
-def _softplus(x):
-    """log2(1 + 2^x) and its slope, without overflow and without losing what is small."""
-    e = tl.exp2(-tl.abs(x))
+def slopes_of_tile(
+    z,
+    tile,
+    first_class,
+    first_face,
+    slopes,
+    labels,
+    bias,
+    losses,
+    logit_slopes,
+    start,
+    num_classes,
+    num_faces,
+    stretch,
+    t,
+    steepness,
+    shift,
+    own_shift,
+    margin,
+    cos_m,
+    sin_m,
+    positive_weight,
+    negative_weight,
+    threshold,
+    largest,
+    MARGIN_TYPE: tl.constexpr,
+    WHOLE_T: tl.constexpr,
+    EXACT: tl.constexpr,
+    FILTER: tl.constexpr,
+    CLAMP: tl.constexpr,
+    CLASSES: tl.constexpr,
+    FACES: tl.constexpr,
+):
+    """Slopes of a tile of cosines `z`, stored; its terms and their slopes by the bias, added up.
+
+    Nearly all tiles lie wholly inside the chunk and hold no face's own class. For those the kernel
+    has a way of its own, which pays for neither.
+    """
+    face = first_face + tl.arange(0, FACES)
+    own_row = (tl.load(labels + face, mask=face < num_faces, other=-1) - start).to(tl.int32)
+    own_row -= first_class
+    plain = (first_class + CLASSES <= num_classes) & (first_face + FACES <= num_faces)
+    plain &= tl.max(((own_row >= 0) & (own_row < CLASSES)).to(tl.int32), axis=0) == 0
+    if plain:
+        _terms_of_tile(
+            z,
+            tile,
+            first_class,
+            first_face,
+            slopes,
+            own_row,
+            bias,
+            losses,
+            logit_slopes,
+            start,
+            num_classes,
+            num_faces,
+            stretch,
+            t,
+            steepness,
+            shift,
+            own_shift,
+            margin,
+            cos_m,
+            sin_m,
+            positive_weight,
+            negative_weight,
+            threshold,
+            largest,
+            MARGIN_TYPE,
+            WHOLE_T,
+            EXACT,
+            FILTER,
+            CLAMP,
+            CLASSES,
+            FACES,
+            True,
+        )
+    else:
+        _terms_of_tile(
+            z,
+            tile,
+            first_class,
+            first_face,
+            slopes,
+            own_row,
+            bias,
+            losses,
+            logit_slopes,
+            start,
+            num_classes,
+            num_faces,
+            stretch,
+            t,
+            steepness,
+            shift,
+            own_shift,
+            margin,
+            cos_m,
+            sin_m,
+            positive_weight,
+            negative_weight,
+            threshold,
+            largest,
+            MARGIN_TYPE,
+            WHOLE_T,
+            EXACT,
+            FILTER,
+            CLAMP,
+            CLASSES,
+            FACES,
+            False,
+        )
+
+
+@triton.jit
+def _terms_of_tile(
+    z,
+    tile,
+    first_class,
+    first_face,
+    slopes,
+    own_row,
+    bias,
+    losses,
+    logit_slopes,
+    start,
+    num_classes,
+    num_faces,
+    stretch,
+    t,
+    steepness,
+    shift,
+    own_shift,
+    margin,
+    cos_m,
+    sin_m,
+    positive_weight,
+    negative_weight,
+    threshold,
+    largest,
+    MARGIN_TYPE: tl.constexpr,
+    WHOLE_T: tl.constexpr,
+    EXACT: tl.constexpr,
+    FILTER: tl.constexpr,
+    CLAMP: tl.constexpr,
+    CLASSES: tl.constexpr,
+    FACES: tl.constexpr,
+    PLAIN: tl.constexpr,
+):
+    row = tl.arange(0, CLASSES)
+    face = first_face + tl.arange(0, FACES)
+    inside = (row < num_classes - first_class)[:, None] & (face < num_faces)[None, :]
+    own = inside & (row[:, None] == own_row[None, :])
+    offset = tl.load(bias).to(tl.float32) * LOG2_E
+
+    # Logits and losses to the base of two, which is what the hardware's exponential takes.
+    power, slope = _negative(z, stretch, t, steepness, cos_m, sin_m, MARGIN_TYPE, WHOLE_T)
+    u = power + (offset + shift)
+    if FILTER:
+        u = tl.where(z > threshold, -float("inf"), u)
+    if not PLAIN:
+        u = tl.where(inside & (row[:, None] != own_row[None, :]), u, -float("inf"))
+    loss, push = _negatives(u, negative_weight)
+    logit_slope = tl.sum(push)
+    if EXACT:
+        push = push * slope
+
+    if not PLAIN:  # A face has one class of its own: its positives are as few as the faces.
+        z_own = tl.sum(tl.where(own, z, 0.0), axis=0)
+        mine = tl.max(own.to(tl.int32), axis=0) > 0
+        power_own, slope_own = _positive(
+            z_own, stretch, t, steepness, margin, cos_m, sin_m, MARGIN_TYPE, WHOLE_T
+        )
+        # A positive's term is a negative's with the logit's sign turned.
+        v = -(power_own + (offset + own_shift))
+        e = tl.exp2(-tl.abs(v))
+        pull = -positive_weight * tl.where(v > 0, 1.0, e) / (1.0 + e)
+        loss_own = tl.where(v > 0, v, 0.0) + _log2_1p(e)
+        loss += positive_weight * tl.sum(tl.where(mine, loss_own, 0.0))
+        logit_slope += tl.sum(tl.where(mine, pull, 0.0))
+        if EXACT:
+            pull = pull * slope_own
+        push = tl.where(own, pull[None, :], push)
+
+    tl.store(losses + tile, tl.load(losses + tile) + loss)
+    tl.store(logit_slopes + tile, tl.load(logit_slopes + tile) + logit_slope)
+    if CLAMP:
+        push = tl.where(push > largest, largest, tl.where(push < -largest, -largest, push))
+    at = (first_class + row)[:, None].to(tl.int64) * num_faces + face[None, :]
+    if PLAIN:
+        tl.store(slopes + at, push.to(slopes.dtype.element_ty))
+    else:
+        tl.store(slopes + at, push.to(slopes.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _negatives(u, weight):
+    """Sum of weight * log2(1 + 2^u), and the terms' slopes, without losing what is small.
+
+    log2(1 + 2^u) = max(u, 0) + log2(1 + e) with e = 2^-|u|; a logarithm serves four elements, of
+    the product of their 1 + e.
+    """
+    e = tl.exp2(-tl.abs(u))
+    # weight / (1 + e), by what the hardware has for it: a division takes several times as long.
+    d = e * (1.0 / weight) + 1.0 / weight
+    r = tl.rsqrt(d * d)
+    push = tl.where(u > 0, r, e * r)
+    loss = tl.sum(tl.where(u > 0, u, 0.0)) + tl.sum(_log2_1p_of_fours(e))
+    return loss * weight, push
+
+
+@triton.jit
+def _log2_1p_of_fours(e):
+    """log2((1 + a)(1 + b)(1 + c)(1 + d)) of every four neighbours, each from 0 to 1."""
+    CLASSES: tl.constexpr = e.shape[0]
+    FACES: tl.constexpr = e.shape[1]
+    if FACES % 4 == 0:
+        a, b = tl.split(tl.reshape(e, (CLASSES, FACES // 2, 2)))
+        p = a + (b + a * b)
+        a, b = tl.split(tl.reshape(p, (CLASSES, FACES // 4, 2)))
+        p = a + (b + a * b)
+        # 1 + p = 2^k (1 + f). Below two, f is p itself, of which 1 + p might have lost most.
+        bits = (1.0 + p).to(tl.int32, bitcast=True)
+        k = ((bits >> 23) - 127).to(tl.float32)
+        f = ((bits & 0x7FFFFF) | 0x3F800000).to(tl.float32, bitcast=True) - 1.0
+        log = k + _log2_1p(tl.where(p >= 1, f, p))
+    else:
+        log = _log2_1p(e)
+    return log
+
+
+@triton.jit
+def _log2_1p(e):
+    """log2(1 + e) of e from 0 to 1."""
     # log2(1 + e) / e on [0, 1], to 3e-8: the minimax polynomial in relative error. A logarithm of
     # 1 + e would lose most of a small e, as those of nearly all classes are.
     log = 0.007549179816284866 * e - 0.04256705265111128
@@ -290,23 +561,25 @@ def _softplus(x):
     log = log * e - 0.3584084709057741
     log = log * e + 0.4806929571224596
     log = log * e - 0.7213402079981908
-    log = (log * e + 1.442694997434284) * e
-    inverse = tl.exp2(-log)  # 1 / (1 + e), cheaper than a division.
-    return tl.where(x > 0, x, 0.0) + log, tl.where(x > 0, inverse, e * inverse)
+    return (log * e + 1.442694997434284) * e
 
 
 @triton.jit
-def _g(u, t, WHOLE_T: tl.constexpr):
-    """Similarity adjustment 2((u + 1)/2)^t - 1, and its slope."""
-    half = (u + 1) * 0.5
+def _power(u, stretch, t, steepness, WHOLE_T: tl.constexpr):
+    """scale * (g(u) + 1) to the base of two, and the slope of g by u.
+
+    With g(u) + 1 = 2((u + 1)/2)^t this is h^t of h = stretch * (u + 1), and the slope is
+    steepness * h^(t - 1).
+    """
+    h = u * stretch + stretch
     if WHOLE_T:
-        power = tl.full(half.shape, 1.0, tl.float32)
+        power = tl.full(h.shape, 1.0, tl.float32)
         for _ in tl.static_range(WHOLE_T - 1):
-            power = power * half
+            power = power * h
     else:
-        half = tl.where(half < 0, 0.0, half)
-        power = tl.exp2((t - 1) * tl.log2(half))
-    return 2 * power * half - 1, t * power
+        h = tl.where(h < 0, 0.0, h)
+        power = tl.exp2((t - 1) * tl.log2(h))
+    return power * h, steepness * power
 
 
 @triton.jit
@@ -339,49 +612,51 @@ def _clamped(z):
 
 
 @triton.jit
-def _negative(z, margin, cos_m, sin_m, t, MARGIN_TYPE: tl.constexpr, WHOLE_T: tl.constexpr):
-    """phi- and its slope by the cosine `z`."""
-    if MARGIN_TYPE == "C":
-        phi, slope = _g(z, t, WHOLE_T)
-        phi = phi + margin
-    elif MARGIN_TYPE == "A" or MARGIN_TYPE == "M":
-        phi, slope = _g(z, t, WHOLE_T)
+def _negative(
+    z, stretch, t, steepness, cos_m, sin_m, MARGIN_TYPE: tl.constexpr, WHOLE_T: tl.constexpr
+):
+    """scale * (g + 1) of phi- to the base of two, and the slope of phi- by the cosine `z`."""
+    if MARGIN_TYPE == "C" or MARGIN_TYPE == "A" or MARGIN_TYPE == "M":
+        power, slope = _power(z, stretch, t, steepness, WHOLE_T)
     elif MARGIN_TYPE == "A2":  # cos(theta - m)
         z = _clamped(z)
         sine, inverse = _sine(z)
-        phi, slope = _g(z * cos_m + sine * sin_m, t, WHOLE_T)
+        power, slope = _power(z * cos_m + sine * sin_m, stretch, t, steepness, WHOLE_T)
         slope = tl.where(inverse > 0, slope * (cos_m - sin_m * z * inverse), 0.0)
     else:
         tl.static_assert(False, "no phi- for this margin type")
-    return phi, slope
+    return power, slope
 
 
 @triton.jit
-def _positive(z, margin, cos_m, sin_m, t, MARGIN_TYPE: tl.constexpr, WHOLE_T: tl.constexpr):
-    """phi+ and its slope by the cosine `z`."""
+def _positive(
+    z, stretch, t, steepness, margin, cos_m, sin_m, MARGIN_TYPE: tl.constexpr, WHOLE_T: tl.constexpr
+):
+    """scale * (g + 1) of phi+ to the base of two, and the slope of phi+ by the cosine `z`."""
     if MARGIN_TYPE == "C":
-        phi, slope = _g(z, t, WHOLE_T)
-        phi = phi - margin
+        power, slope = _power(z, stretch, t, steepness, WHOLE_T)
     elif MARGIN_TYPE == "M":
         cosine = _clamped(z)
         _, inverse = _sine(cosine)
         turned = margin * _angle(cosine)
         inner = turned < 3.14159265358979
-        phi, slope = _g(tl.where(inner, tl.cos(turned), -1.0), t, WHOLE_T)
+        u = tl.where(inner, tl.cos(turned), -1.0)
+        power, slope = _power(u, stretch, t, steepness, WHOLE_T)
         slope = slope * tl.where(inner, margin * tl.sin(turned) * inverse, 0.0)
     elif MARGIN_TYPE == "A":
         u, u_slope = _added_angle(z, cos_m, sin_m)
         inner = z > -cos_m
-        phi, slope = _g(tl.where(inner, u, -1.0), t, WHOLE_T)
+        power, slope = _power(tl.where(inner, u, -1.0), stretch, t, steepness, WHOLE_T)
         slope = slope * tl.where(inner, u_slope, 0.0)
     elif MARGIN_TYPE == "A2":
         u, u_slope = _added_angle(z, cos_m, sin_m)
         inner = z > -cos_m
-        phi, slope = _g(tl.where(inner, u, z - 1 + cos_m), t, WHOLE_T)
+        u = tl.where(inner, u, z - 1 + cos_m)
+        power, slope = _power(u, stretch, t, steepness, WHOLE_T)
         slope = slope * tl.where(inner, u_slope, 1.0)
     else:
         tl.static_assert(False, "no phi+ for this margin type")
-    return phi, slope
+    return power, slope
 
 
 @triton.jit

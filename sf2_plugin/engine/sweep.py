@@ -18,7 +18,7 @@ from torch import Tensor
 from ..compat import MIXED_PRODUCTS
 from ..recipe import Recipe
 from .memory import large_empty_like
-from .pointwise import Pointwise
+from .pointwise import Pointwise, multiply
 from .sgd import SGDStep
 
 #: Bytes that a chunk of cosines may take on a CPU: what stays in its caches, with two more of the
@@ -26,6 +26,10 @@ from .sgd import SGDStep
 CPU_CHUNK_BYTES = 4 * 1024 * 1024
 #: And on a GPU whose cache torch does not tell.
 GPU_CHUNK_BYTES = 48 * 1024 * 1024
+#: And multiprocessors of one that does not tell them: an H100's.
+GPU_PROCESSORS = 132
+#: What the libraries that multiply mostly cut products into.
+TILE_CLASSES, TILE_WIDTH = 128, 256
 SMALLEST_CHUNK = 128
 
 logger = logging.getLogger("sf2_plugin")
@@ -49,21 +53,51 @@ def default_chunk_size(
 ) -> int:
     """Classes a chunk, from the shapes and what the device's cache holds.
 
-    On a GPU, a chunk of cosines or of class centers takes as much as its second-level cache, which
-    also keeps it busy for longer than the host needs to launch the next chunk.
+    On a GPU, a chunk of cosines or of class centers takes about as much as its second-level cache,
+    which also keeps it busy for longer than the host needs to launch the next chunk.
     """
     if device.type == "cpu":
         chunk = CPU_CHUNK_BYTES // (4 * max(batch_size, 1))
     else:
-        chunk = _gpu_cache(device) // (4 * max(batch_size, embedding_size))
+        cache, processors = _gpu(device)
+        chunk = cache // (4 * max(batch_size, embedding_size))
+        chunk = whole_waves(chunk, batch_size, embedding_size, processors)
+        if num_classes <= chunk * 4 // 3:  # No small rest for a chunk of its own.
+            chunk = num_classes
     return max(min(chunk, num_classes), min(SMALLEST_CHUNK, num_classes), 1)
 
 
-def _gpu_cache(device: torch.device) -> int:
-    """Bytes of a GPU's second-level cache."""
+@cache
+def whole_waves(chunk: int, batch_size: int, embedding_size: int, processors: int) -> int:
+    """The number of classes near `chunk` at which a GPU's multiprocessors idle least.
+
+    The products that give cosines (c, B) and the class centers' gradient (c, D) are cut into tiles,
+    of which each multiprocessor takes one at a time; when the last are under way, the others wait.
+    A tile of 128 by 256 takes as long as the elements it is summed over: D, and B. From two thirds
+    of `chunk` to four thirds, this takes the whole bands of 128 classes with the least waiting, of
+    equals the largest.
+    """
+    bands = chunk // TILE_CLASSES
+    widths = (batch_size, embedding_size), (embedding_size, batch_size)
+    across = [(-(-width // TILE_WIDTH), deep) for width, deep in widths]
+
+    def busy(bands: int) -> float:
+        needed = sum(bands * tiles * deep for tiles, deep in across)
+        taken = sum(-(-bands * tiles // processors) * deep for tiles, deep in across)
+        return needed / max(taken * processors, 1)
+
+    if bands == 0 or bands > 16 * processors:  # Too few to choose from; too many to matter.
+        return chunk
+    near = range(max(bands * 2 // 3, 1), bands * 4 // 3 + 1)
+    return TILE_CLASSES * max(near, key=lambda bands: (busy(bands), bands))
+
+
+def _gpu(device: torch.device) -> tuple[int, int]:
+    """Bytes of a GPU's second-level cache, and its multiprocessors."""
     known = device.type == "cuda" and torch.cuda.is_available()
     properties = torch.cuda.get_device_properties(device) if known else None
-    return getattr(properties, "L2_cache_size", 0) or GPU_CHUNK_BYTES
+    cache = getattr(properties, "L2_cache_size", 0) or GPU_CHUNK_BYTES
+    return cache, getattr(properties, "multi_processor_count", 0) or GPU_PROCESSORS
 
 
 def float16_boost(recipe: Recipe, negative_weight: float) -> float:
@@ -120,7 +154,7 @@ def sweep(
     x_gradient = torch.zeros_like(x) if embeddings_gradient else x.new_empty(0)
     w_gradient = large_empty_like(weight) if weight_gradient else weight.new_empty(0)
     spare = weight.new_empty(min(chunk_size, num_classes), weight.shape[1]) if sgd else None
-    cosines = x.new_empty(min(chunk_size, num_classes), batch_size)
+    loss_dtype = x.dtype
     x = x.to(dtype)
     parts = pointwise(
         x,
@@ -134,15 +168,12 @@ def sweep(
     )
     for start in range(0, num_classes, chunk_size):
         rows = weight[start : start + chunk_size]
-        w, lengths = parts.unit_rows_(rows)
-        z = cosines[: len(w)]  # Classes by faces: the layout in which a CPU multiplies fastest.
-        _multiply(w, x.T, out=z)
-        slopes = parts.slopes_(z, start)
+        w, lengths, slopes = parts.chunk(start)
         if embeddings_gradient:
-            _multiply(slopes.T, w, out=x_gradient, alpha=alpha, beta=1.0)
+            multiply(slopes.T, w, out=x_gradient, alpha=alpha, beta=1.0)
         if weight_gradient or spare is not None:
             gradient = w_gradient[start : start + chunk_size] if spare is None else spare[: len(w)]
-            _multiply(slopes, x, out=gradient, alpha=alpha)
+            multiply(slopes, x, out=gradient, alpha=alpha)
             if recipe.weight_norm == "in_graph":
                 parts.project_rows_(gradient, rows, lengths)
         if sgd:
@@ -152,7 +183,7 @@ def sweep(
 
     loss, bias_gradient = (total * (factor / recipe.scale) for total in parts.totals())
     return Sweep(
-        loss.to(cosines.dtype),
+        loss.to(loss_dtype),
         x_gradient,
         w_gradient,
         bias_gradient.to(bias.dtype).reshape(bias.shape),
@@ -167,13 +198,3 @@ def _report_full_precision(wanted: torch.dtype) -> None:
         wanted,
         torch.__version__,
     )
-
-
-def _multiply(a: Tensor, b: Tensor, *, out: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
-    """out = beta * out + alpha * a @ b, added up in float32 or wider."""
-    if out.dtype == a.dtype:
-        torch.addmm(out, a, b, alpha=alpha, beta=beta, out=out)
-    elif a.is_cuda and out.dtype == torch.float32:
-        torch.addmm(out, a, b, out_dtype=torch.float32, alpha=alpha, beta=beta, out=out)
-    else:  # Class centers of another dtype than the embeddings: converted where it is stored.
-        out.copy_(torch.addmm(out.to(a.dtype), a, b, alpha=alpha, beta=beta))

@@ -11,7 +11,12 @@ from sf2_plugin import PRESETS, Recipe, sphereface2_loss
 from sf2_plugin.definition import unit
 from sf2_plugin.engine import AUTO, BACKENDS
 from sf2_plugin.engine.backends import pointwise_of
-from sf2_plugin.engine.sweep import SMALLEST_CHUNK, default_chunk_size, float16_boost
+from sf2_plugin.engine.sweep import (
+    SMALLEST_CHUNK,
+    default_chunk_size,
+    float16_boost,
+    whole_waves,
+)
 from sf2_plugin.margins import MARGIN_TYPES
 
 from ..devices import device_of, runnable
@@ -24,10 +29,11 @@ SHAPES = [(1, 2, 1), (2, 3, 2), (3, 17, 1), (7, 100, 5), (33, 257, 64), (300, 10
 SHAPES += [(64, 5000, 128), (5, 999, 512)]
 # Off a GPU, Triton's kernels are interpreted, slowly.
 TRITON_SHAPES = [(1, 2, 1), (3, 17, 1), (7, 100, 5), (33, 257, 64), (130, 40, 3)]
-WIDEST = {name: (torch.float64, 1e-10) for name in SWEPT} | {"triton": (torch.float32, 1e-5)}
-GRID = [
-    (name, shape) for name in SWEPT for shape in (TRITON_SHAPES if name == "triton" else SHAPES)
-]
+# And more slowly where cosines are theirs too.
+FUSED_SHAPES = [(1, 2, 1), (66, 90, 67)]
+SHAPES_OF = dict.fromkeys(SWEPT, SHAPES) | {"triton": TRITON_SHAPES, "fused": FUSED_SHAPES}
+WIDEST = {name: (torch.float32, 1e-5) for name in SWEPT} | {"chunked": (torch.float64, 1e-10)}
+GRID = [(name, shape) for name in SWEPT for shape in SHAPES_OF[name]]
 
 
 @pytest.fixture(params=SWEPT)
@@ -95,7 +101,7 @@ def test_every_backend_serves_every_margin_type(backend):
 
 
 def test_every_backend_is_its_own_and_an_unknown_name_is_refused():
-    loaded = [pointwise_of(name) for name in SWEPT if name != "triton" or find_spec("triton")]
+    loaded = [pointwise_of(name) for name in SWEPT if name == "chunked" or find_spec("triton")]
     assert len(set(loaded)) == len(loaded)
     assert set(AUTO) <= set(SWEPT)
     for name in ("reference", "fastest"):
@@ -118,8 +124,8 @@ def test_agrees_with_reference_in_float32(backend, shape, preset, margin_type):
     recipe = Recipe.from_preset(preset, margin_type=margin_type)
     x, weight, labels = inputs(*shape)
     expected = answers("reference", x, weight, labels, recipe)
-    chunk_sizes = (None, 1 + shape[1] // 7, shape[1] - 1, shape[1] + 3)
-    for chunk_size in chunk_sizes[: 4 if backend == "chunked" else 2]:
+    chunk_sizes = (1 + shape[1] // 2, 1 + shape[1] // 7, None, shape[1] - 1, shape[1] + 3)
+    for chunk_size in chunk_sizes[: {"chunked": 5, "triton": 2, "fused": 1}[backend]]:
         actual = answers(runnable(backend), x, weight, labels, recipe, chunk_size=chunk_size)
         assert_agree(actual, expected, 1e-5)
 
@@ -322,6 +328,29 @@ def test_a_chunk_stays_small_whatever_the_batch(device, batch_size, size):
         if device == "cuda":  # Where a chunk of class centers is copied too.
             assert 4 * chunk * size <= 2**27
     assert default_chunk_size(batch_size, 7, size, torch.device(device)) == 7
+
+
+@pytest.mark.parametrize("processors", [78, 108, 132, 148])
+@pytest.mark.parametrize(("batch_size", "size"), [(64, 512), (256, 512), (1024, 512), (4096, 128)])
+def test_a_chunk_fills_whole_waves(batch_size, size, processors):
+    def waiting(chunk):
+        """Share of the time that multiprocessors wait for others, counted tile by tile."""
+        work = taken = 0
+        for width, depth in ((batch_size, size), (size, batch_size)):
+            tiles = math.ceil(chunk / 128) * math.ceil(width / 256)
+            loads = [len(range(first, tiles, processors)) * depth for first in range(processors)]
+            work, taken = work + sum(loads), taken + max(loads) * processors
+        return 1 - work / taken
+
+    wanted = 48 * 2**20 // (4 * max(batch_size, size))
+    chunk = whole_waves(wanted, batch_size, size, processors)
+    assert 2 / 3 - 0.01 < chunk / wanted < 4 / 3 + 0.01
+    near = range(wanted * 2 // 3 // 128 + 1, wanted * 4 // 3 // 128)
+    assert waiting(chunk) <= min(waiting(128 * bands) for bands in near) + 1e-9
+
+
+def test_the_chunk_of_an_h100_fills_four_waves_and_two():
+    assert whole_waves(12_800, 1024, 512, 132) == 132 * 128
 
 
 def test_slopes_in_float16_are_boosted_as_far_as_there_is_room():
