@@ -30,8 +30,8 @@ says, but for arcface_torch_fp16, which multiplies in float16; arcface_torch_tf3
 with TF32 allowed.
 """
 NO_GPU = """
-No file here was measured on a GPU. The Triton backend is tested in Triton's interpreter and
-compiled for compute capability 8.0 and 9.0; nothing is claimed about its speed.
+No file here was measured on a GPU. The backends of Triton's kernels are tested in its interpreter
+and compiled for GPUs ([what they become there](gpu.md)); nothing is claimed about their speed.
 """
 
 

@@ -48,8 +48,9 @@ def sphereface2_loss(
         bias: (1,), shared by all classes.
         recipe: the hyperparameters.
         backend: "chunked" (one pass over classes), "triton" (the same with fused kernels, on
-            NVIDIA GPUs), "reference" (the plain definition, which builds all (B, C) cosines), or
-            "auto", the fastest there is.
+            NVIDIA GPUs), "fused" (cosines and slopes in one kernel, from compute capability 9.0 on;
+            not measured yet), "reference" (the plain definition, which builds all (B, C)
+            cosines), or "auto", the fastest there is.
         chunk_size: classes at a time; None chooses by shape and device.
         negative_weight: factor on the negatives' loss, for heads that sample them.
         sgd: a step of SGD to make on the class centers; see `SphereFace2.fuse_sgd`.

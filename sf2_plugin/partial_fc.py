@@ -150,18 +150,21 @@ class PartialFCSphereFace2(SphereFace2):
     def reset_parameters(self) -> None:
         """Class centers in random directions, and the recipe's initial bias.
 
-        A center depends on torch's seed and its class alone. Ranks that share a seed, as
-        arcface_torch's do, thus start from different centers, and any number of them from the
-        same ones.
+        A center depends on torch's seed, its class and the kind of device it is drawn on. Ranks
+        that share a seed, as arcface_torch's do, thus start from different centers, and any number
+        of them from the same ones.
         """
         if self.weight.is_meta:  # Which holds nothing to be drawn.
             return
         first, last = self.classes.start, self.classes.stop
-        with torch.no_grad(), torch.device("cpu"):  # Whatever the default device is.
-            seed = int(torch.randint(2**62, ()))
+        device = self.weight.device
+        with torch.no_grad():
+            seed = int(torch.randint(2**62, (), device="cpu"))
             for start in range(first - first % INITIAL_BLOCK, last, INITIAL_BLOCK):
-                generator = torch.Generator().manual_seed(seed + start)
-                block = torch.randn(INITIAL_BLOCK, self.embedding_size, generator=generator)
+                generator = torch.Generator(device).manual_seed(seed + start)
+                block = torch.randn(
+                    INITIAL_BLOCK, self.embedding_size, generator=generator, device=device
+                )
                 held = slice(max(start, first), min(start + INITIAL_BLOCK, last))
                 self.weight[held.start - first : held.stop - first] = torch.nn.functional.normalize(
                     block[held.start - start : held.stop - start]

@@ -81,8 +81,8 @@ class FusedPointwise(TritonPointwise):
         self.next_unit = None if self.unit is None else torch.empty_like(self.unit)
         self.next_lengths = torch.empty_like(self.lengths)
         self.ready: int | None = None  # The chunk whose rows are of length one already.
-        if self.slopes is None:
-            self.slopes = x.new_empty(len(self.lengths), len(x))
+        chunk = len(self.lengths)
+        self.written = x.new_empty(chunk, len(x)) if self.slopes is None else self.slopes
 
     def _tile(self, faces: int) -> dict[str, int]:
         # Of a part.
@@ -99,7 +99,7 @@ class FusedPointwise(TritonPointwise):
         else:
             self.unit_rows_(rows)
         w, lengths = self._unit_of(rows, self.unit), self.lengths[: len(rows)]
-        slopes = self.slopes[: len(rows)]
+        slopes = self.written[: len(rows)]
         bands = -(-max(len(rows), len(next_rows)) // self.setting.classes)
         _fused[(bands * (self.tiles_of_faces + 1),)](
             w,
