@@ -3,7 +3,7 @@
 import argparse
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..options import add_outside_option, count
 from ..report.results import CommonResult, PairResult
 from ..report.sections import pair_sections
 from ..terminal import complain, printable
-from .models import Model, add_model_options, read_models
+from .models import Model, add_model_options, named_path, read_models
 from .output import add_output_options, check_output, read_output
 
 
@@ -34,10 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--pairs",
-        type=Path,
+        type=named_path,
         action="append",
         default=[],
-        metavar="FILE",
+        metavar="[NAME=]FILE",
         help="a .bin of InsightFace, lines of `path path same`, lists of LFW, CALFW or CPLFW, or "
         "CFP's folder Split/FP; may be given several times",
     )
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
     head = _check(arguments)
     targets = as_targets(arguments.far or FAR_TARGETS, "--far")
     read_set = functools.partial(_read_pairs, arguments.image_root, arguments.follow_outside)
-    sets = [read_set(path) for path in arguments.pairs]
+    sets = [replace(read_set(path), name=name) for name, path in arguments.pairs]
     for pair_set in sets:
         check_pairs(pair_set.name, pair_set.issame, arguments.folds, targets)
     refit = None
@@ -108,7 +108,8 @@ def run(arguments: argparse.Namespace) -> None:
         refit = Refit(head, development, arguments.save)
     protocol = Protocol(arguments.folds, targets, refit)
     models = read_models(arguments)
-    read = [*(model.path for model in models), *arguments.pairs, arguments.development]
+    paths = [path for _, path in arguments.pairs]
+    read = [*(model.path for model in models), *paths, arguments.development]
     read += [image for pair_set in sets for image in pair_set.images if isinstance(image, Path)]
     stored = [calibration_path(model.path) for model in models]
     output = read_output(arguments, [*read, *stored])
@@ -144,9 +145,11 @@ def _check(arguments: argparse.Namespace) -> Calibration | None:
         raise ValueError("--development, --save, --scale, --t and --bias need --calibration")
     if arguments.save and len(arguments.pairs) > 1 and not arguments.development:
         raise ValueError("--save stores one refit: give --development, or one --pairs")
-    names = [path.stem for path in arguments.pairs]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two pair sets have one name: {', '.join(sorted(names))}")
+    names = [name for name, _ in arguments.pairs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(
+            f"two pair sets are called {min(twice)!r}: name them, as --pairs NAME=FILE"
+        )
     return Calibration(arguments.scale, arguments.t, arguments.bias) if all(given) else None
 
 

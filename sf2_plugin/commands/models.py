@@ -163,24 +163,29 @@ def read_models(arguments: argparse.Namespace) -> list[Model]:
     }
     models: list[Model] = []
     for text in arguments.models:
-        name, equals, path = text.rpartition("=")
-        if not equals or not name or Path(text).is_file():
-            name, path = Path(text).stem, text
-        name = printable(name)
-        if not Path(path).is_file():
+        name, path = named_path(text)
+        if not path.is_file():
             raise FileNotFoundError(f"there is no model {path}")
         if any(model.name == name for model in models):
             raise ValueError(f"two models are called {name!r}: name them, as NAME=MODEL")
         network = networks.get(name, networks.get(""))
-        general = "" if Path(path).suffix == ".onnx" else name
+        general = "" if path.suffix == ".onnx" else name
         given = {key: of.get(name, of.get(general)) for key, of in onnx.items()}
         given = {key: value for key, value in given.items() if value is not None}
-        models.append(Model(name, Path(path), network, arguments.arcface_torch, given, embedding))
+        models.append(Model(name, path, network, arguments.arcface_torch, given, embedding))
     known = {"", *(model.name for model in models)}
     for of in (networks, *onnx.values()):
         if strangers := of.keys() - known:
             raise ValueError(f"there is no model called {min(strangers)!r} to give an option to")
     return models
+
+
+def named_path(text: str) -> tuple[str, Path]:
+    """The name and the path of NAME=PATH; of a path alone, or one that exists, the file's name."""
+    name, _, path = text.rpartition("=")
+    if not name or Path(text).exists():
+        name, path = Path(text).stem, text
+    return printable(name), Path(path)
 
 
 def _by_model(texts: Sequence[str], value: Callable[[str], Any] = str) -> dict[str, Any]:

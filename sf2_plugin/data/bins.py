@@ -45,15 +45,24 @@ def read_pair_bin(path: str | Path) -> tuple[list[bytes], NDArray[np.bool_]]:
         return _pairs(_Unpickler(content).load())
 
 
-def write_pair_bin(path: str | Path, images: Sequence[bytes], issame: ArrayLike) -> None:
+def write_pair_bin(path: str | Path, images: Sequence[bytes | Path], issame: ArrayLike) -> None:
     """Write encoded images (2N, those of pair i at 2i and 2i + 1) and `issame` (N,) as a `.bin`.
+
+    An image may be the path of its file, as `read_pair_list` gives them; what the file holds is
+    written as it is.
 
     The file is what InsightFace's own evaluation reads, and appears whole or not at all.
     """
     flags = np.asarray(issame)
     if flags.ndim != 1 or not np.isin(flags, (0, 1)).all():
         raise ValueError(f"issame has shape {flags.shape}; one flag a pair, 0 or 1, is wanted")
-    pairs = _pairs((list(images), [bool(flag) for flag in flags]))
+    content: dict[Path, bytes] = {}  # Pair sets repeat images.
+    for image in images:
+        if isinstance(image, Path) and image not in content:
+            with reading(image):
+                content[image] = image.read_bytes()
+    encoded = [content[each] if isinstance(each, Path) else each for each in images]
+    pairs = _pairs((encoded, [bool(flag) for flag in flags]))
     with atomic_file(path) as file:
         pickle.dump((pairs[0], pairs[1].tolist()), file, protocol=4)
 

@@ -78,6 +78,27 @@ def test_saved_embeddings_of_pair_sets_with_one_threshold(evaluate, saved, tmp_p
     assert "one threshold for all sets" in evaluate(tmp_path / "raw.npy", *options)[1]
 
 
+def test_pair_sets_of_one_file_name_are_told_apart_by_names(evaluate, saved, tmp_path):
+    _, embeddings, issame = saved
+    images = [encode_jpeg(np.zeros((2, 2, 3), np.uint8))] * len(embeddings)
+    files = [tmp_path / name / "val.bin" for name in ("a", "b=c")]
+    for file in files:
+        file.parent.mkdir()
+        write_pair_bin(file, images, issame)
+    np.save(tmp_path / "raw.npy", embeddings)
+    named = ["--pairs", f"first={files[0]}", "--pairs", files[1], "--json"]
+    _, printed = evaluate(tmp_path / "raw.npy", *named)
+    assert [result["set"] for result in printed["results"]] == ["first", "val"]
+    assert list(printed["common_threshold"]["raw"]["accuracy"]) == ["first", "val"]
+
+    status, error = evaluate(tmp_path / "raw.npy", "--pairs", files[0], "--pairs", files[1])
+    assert status == 2
+    assert error == "sf2: error: two pair sets are called 'val': name them, as --pairs NAME=FILE\n"
+    status, error = evaluate(tmp_path / "raw.npy", "--pairs", f"gone={tmp_path / 'gone.bin'}")
+    assert status == 2
+    assert "gone.bin" in error
+
+
 HEAD = ["--calibration", "--scale", 40, "--t", 3, "--bias", -2]
 
 

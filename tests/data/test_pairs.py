@@ -69,6 +69,18 @@ def test_bin(tmp_path):
     assert np.abs(pairs.decode(3).astype(int) - picture(240)).max() < 8
 
 
+def test_a_list_becomes_a_bin(faces):
+    listed = read_pairs(write_list(faces, "A/1.jpg A/2.jpg 1\nA/1.jpg B/1.jpg 0\n"))
+    write_pair_bin(faces / "set.bin", listed.images, listed.issame)
+    packed = read_pairs(faces / "set.bin")
+    assert packed.images == [path.read_bytes() for path in listed.images]
+    assert packed.issame.tolist() == [True, False]
+    before = (faces / "set.bin").read_bytes()
+    with pytest.raises(FileNotFoundError, match="gone.jpg"):
+        write_pair_bin(faces / "set.bin", [faces / "gone.jpg", *listed.images[1:]], listed.issame)
+    assert (faces / "set.bin").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "images", [[b"a", b"b", b"a", b"a", b"c", b"b"], [b"x"] * 6, list(b"abcdef")]
 )
