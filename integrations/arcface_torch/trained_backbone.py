@@ -25,7 +25,9 @@ class ArcfaceTorchBackbone:
     """
 
     calibration: Calibration | None = None
-    inputs: dict[str, str] = {}  # noqa: RUF012
+    inputs: dict[str, str] = {  # noqa: RUF012
+        "values": "(x - 127.5) / 127.5, RGB, 112x112, as the host trains"
+    }
 
     def __init__(self, path: Path, content: Any, network: str, arcface_torch: str | Path) -> None:
         widths = [

@@ -42,7 +42,6 @@ class MMPretrainBackbone:
     """
 
     settings = "mmpretrain"
-    inputs: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, path: Path, checkpoint: dict[str, Any]) -> None:
         text = checkpoint["meta"]["cfg"]
@@ -66,6 +65,10 @@ class MMPretrainBackbone:
         with reading(path, "a checkpoint whose model can be built"), isolated(weights):
             self.model = MODELS.build(model)
             self.pipeline = Compose(pipeline)
+        self.inputs = {
+            "pipeline": ", ".join(map(_in_words, pipeline)),
+            "preprocessor": _in_words(model.get("data_preprocessor") or {}),
+        }
         self._load(path, weights)
         self.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -94,6 +97,12 @@ class MMPretrainBackbone:
     def embed(self, faces: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
         items = [self.pipeline(pipeline_item(face)) for face in faces]
         return embed_faces(self.model, items, batch_size=len(items))
+
+
+def _in_words(part: dict[str, Any]) -> str:
+    """A part of a config: `Resize(scale=(64, 64))`."""
+    options = ", ".join(f"{name}={value}" for name, value in part.items() if name != "type")
+    return f"{part.get('type', '')}({options})"
 
 
 #: Which describes the loader of its prototypes within the model.

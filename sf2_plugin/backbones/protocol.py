@@ -19,7 +19,7 @@ class Backbone(Protocol):
     calibration: Calibration | None
     """The head's own, where the file holds the head."""
     inputs: dict[str, str]
-    """How faces are given to the network, for reports; empty where its host settles it."""
+    """How faces are given to the network, for reports."""
 
     def embed(self, faces: Iterable[Pixels]) -> NDArray[np.float32]:
         """(B, D) embeddings, of any length, of B images uint8 (height, width, 3), RGB.

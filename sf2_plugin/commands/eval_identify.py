@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         {"results": [result.as_dict() for result in results]},
         "\n\n".join(result.text() for result in results),
         lambda: identification_sections(results),
-        {model.name: model.inputs for model in models},
+        models,
     )
 
 
@@ -105,7 +105,8 @@ def _folder_people(model: Model, folders: list[FaceFolder]) -> tuple[dict[str, P
 def _embed(model: Model, folder: FaceFolder) -> People:
     paths = [path for path, _ in folder.samples]
     ids = np.array([folder.class_names[label] for _, label in folder.samples])
-    return People(model.embed(paths), ids, lambda row: decode_image(paths[row]))
+    names = ["/".join(path.parts[-2:]) for path in paths]
+    return People(model.embed(paths), ids, lambda row: decode_image(paths[row]), names)
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,8 @@ def run(arguments: argparse.Namespace) -> None:
         figures,
         "\n\n".join([result.text() for result in results] + [result.text() for result in common]),
         lambda: pair_sections(results, common),
-        {model.name: model.inputs for model in models},
+        models,
+        [*paths, arguments.development],
     )
 
 

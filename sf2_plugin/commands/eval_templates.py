@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
         {"results": [result.as_dict() for result in results]},
         "\n\n".join(result.text() for result in results),
         lambda: template_sections(results),
-        {model.name: model.inputs for model in models},
+        models,
     )
 
 

@@ -122,6 +122,14 @@ class Model:
         """How faces are given to the backbone; nothing of saved embeddings."""
         return {} if self.is_saved else self.backbone.inputs
 
+    def provenance(self) -> dict[str, str]:
+        """Which file it is, and how its embeddings were made."""
+        facts = {"file": str(self.path), "SHA-256": self._digest}
+        if self.is_saved:
+            return facts | {"embeddings": "saved before, as they are"}
+        flipped = "each image and its mirror image" if self.embedding.flip_test else "left out"
+        return facts | self.inputs | {"flip test": flipped}
+
     @functools.cached_property
     def _digest(self) -> str:
         return file_digest(self.path)

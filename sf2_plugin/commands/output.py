@@ -1,16 +1,20 @@
 """Where the figures of `sf2 eval` go: a table or JSON on the terminal, and a page."""
 
 import argparse
+import datetime
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..atomic import writable
+from ..backbones import file_digest
 from ..report.page import Section, write_page
-from ..report.sections import inputs_section, inputs_text
+from ..report.sections import inputs_text, provenance_section
 from ..terminal import json_text, say
+from .models import Model
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,16 @@ class Output:
         figures: Mapping[str, Any],
         text: str,
         sections: Callable[[], Sequence[Section]],
-        inputs: Mapping[str, Mapping[str, str]],
+        models: Sequence[Model],
+        files: Iterable[Path | None] = (),
     ) -> None:
         """Print `figures` or `text`; write `sections`, made for this alone, to the page.
 
-        `inputs` says by model how faces were given to it; nothing of saved embeddings.
+        Args:
+            models: whose figures they are.
+            files: what else was read, for the page to name; folders and None are passed over.
         """
-        inputs = {model: given for model, given in inputs.items() if given}
+        inputs = {model.name: model.inputs for model in models if model.inputs}
         if inputs:
             figures = {**figures, "inputs": inputs}
             text = "\n\n".join([text, *map(inputs_text, inputs, inputs.values())])
@@ -41,8 +48,16 @@ class Output:
             say(json_text(figures) if self.json else text)
         finally:
             if self.html:
-                ends = [inputs_section(inputs)] if inputs else []
-                write_page(self.html, title, [*sections(), *ends])
+                write_page(self.html, title, [*sections(), _provenance(models, files)])
+
+
+def _provenance(models: Sequence[Model], files: Iterable[Path | None]) -> Section:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return provenance_section(
+        f"Made on {now:%Y-%m-%d at %H:%M} UTC by sf2-plugin {__version__}.",
+        {model.name: model.provenance() for model in models},
+        {str(file): file_digest(file) for file in files if file and file.is_file()},
+    )
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

@@ -38,6 +38,11 @@ class PairSet:
         name = f"image {i} of pair set {self.name}" if isinstance(image, bytes) else None
         return decode_image(image, name)
 
+    def image_name(self, i: int) -> str:
+        """What image i is called: the end of its path, PERSON/FILE; of bytes, its number."""
+        image = self.images[i]
+        return f"image {i}" if isinstance(image, bytes) else "/".join(image.parts[-2:])
+
     def distinct(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Each image once: `first` (U,), where it first occurs, and `inverse` (2N,).
 

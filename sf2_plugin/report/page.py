@@ -3,7 +3,7 @@
 import base64
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,15 +19,18 @@ _STYLE = """
 :root { color-scheme: light dark; --page: #fff; --text: #1c2128; --line: #8885; --soft: #8881; }
 @media (prefers-color-scheme: dark) { :root { --page: #14171c; --text: #dfe4ea; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 78rem;
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 96rem;
   font: 16px/1.5 system-ui, sans-serif; background: var(--page); color: var(--text); }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .5rem; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; padding-bottom: .3rem;
   border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; overflow-wrap: anywhere; }
-p { margin: .5rem 0; max-width: 46rem; }
-h1, h2, h3, p, th, td, figcaption { unicode-bidi: isolate; }
-.scroll { overflow-x: auto; margin-bottom: 1rem; }
+p, dl { margin: .5rem 0; max-width: 60rem; }
+dt { font-weight: 500; }
+dd { margin: 0 0 .4rem 1.5rem; }
+h1, h2, h3, p, dt, dd, th, td, figcaption, .face span { unicode-bidi: isolate; }
+.tables { display: flex; flex-wrap: wrap; column-gap: 3rem; }
+.scroll { overflow-x: auto; margin-bottom: 1rem; max-width: 100%; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th, td { padding: .3rem .9rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
@@ -35,18 +38,39 @@ th:first-child { text-align: left; font-weight: 500; padding-left: 0;
   position: sticky; left: 0; background: var(--page); }
 thead th { font-weight: 650; }
 .grid { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
 figure { margin: 0; padding: .75rem; border: 1px solid var(--line); border-radius: .5rem; }
 figure svg { display: block; width: 100%; height: auto; max-width: 36rem; margin: 0 auto; }
 svg text { font-family: system-ui, sans-serif !important; }
 figcaption { font-size: .9rem; margin-bottom: .4rem; }
-.faces { display: flex; flex-wrap: wrap; gap: .75rem; }
-.faces figure { padding: .4rem; background: var(--soft); width: min-content; }
-.faces div { display: flex; }
-.faces img { width: 5rem; height: 5rem; object-fit: cover; }
-.faces figcaption { text-align: center; font-size: .82rem; margin: .25rem 0 0;
-  overflow-wrap: anywhere; }
+.faces { display: grid; gap: .75rem; grid-template-columns:
+  repeat(auto-fill, minmax(min(100%, calc(var(--faces) * 8.5rem)), 1fr)); }
+.faces figure { padding: .4rem; background: var(--soft); }
+.faces figure > div { display: grid; gap: .25rem;
+  grid-template-columns: repeat(var(--faces), 1fr); }
+.faces img { display: block; width: 100%; aspect-ratio: 1; object-fit: cover;
+  border-top: .3rem solid var(--role, transparent); }
+.faces figcaption, .face span { text-align: center; font-size: .82rem; overflow-wrap: anywhere; }
+.faces figcaption { margin: .25rem 0 0; }
+.face span { display: block; }
+.face b { color: var(--role); }
+.searched { --role: #2f81d6; } .found { --role: #d64560; } .right { --role: #12a07a; }
 """
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face on the page.
+
+    Attributes:
+        pixels: uint8 (H, W, 3), RGB.
+        name: whose it is, or its file's.
+        role: "searched", "found" or "right", where several faces stand for different things.
+    """
+
+    pixels: Pixels
+    name: str
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,14 +130,33 @@ def drawings(captioned: Sequence[tuple[str, str]]) -> str:
     return '<div class="grid">\n' + "\n".join(figures) + "\n</div>"
 
 
-def face_rows(rows: Sequence[tuple[Sequence[Pixels], str]]) -> str:
-    """Images uint8 (H, W, 3), RGB, that belong side by side, with a caption for each such row."""
+def side_by_side(tables: Sequence[str]) -> str:
+    return '<div class="tables">\n' + "\n".join(tables) + "\n</div>"
+
+
+def definitions(words: Mapping[str, str]) -> str:
+    """Words, each with what it means."""
+    lines = [f"<dt>{_text(word)}</dt><dd>{_text(means)}</dd>" for word, means in words.items()]
+    return "<dl>\n" + "\n".join(lines) + "\n</dl>"
+
+
+def face_rows(rows: Sequence[tuple[Sequence[Face], str]]) -> str:
+    """Faces that belong side by side, the same number in each row, and the row's caption."""
     figures = [
-        f"<figure><div>{''.join(map(_image, faces))}</div>"
+        f"<figure><div>{''.join(map(_face, faces))}</div>"
         f"<figcaption>{_text(caption)}</figcaption></figure>"
         for faces, caption in rows
     ]
-    return '<div class="faces">\n' + "\n".join(figures) + "\n</div>"
+    count = len(rows[0][0]) if rows else 1
+    return f'<div class="faces" style="--faces: {count}">\n' + "\n".join(figures) + "\n</div>"
+
+
+def _face(face: Face) -> str:
+    role = f"<b>{_text(face.role)}</b> " if face.role else ""
+    return (
+        f'<div class="face {_text(face.role)}">{_image(face.pixels)}'
+        f"<span>{role}{_text(face.name)}</span></div>"
+    )
 
 
 def _image(pixels: Pixels) -> str:

@@ -16,6 +16,7 @@ from ..evaluation import (
 )
 from ..evaluation.ijb import IjbImages, IjbPairs
 from ..evaluation.input_checks import Pixels
+from .page import Face
 
 
 @dataclass
@@ -45,9 +46,10 @@ class PairResult:
     def has_faces(self) -> bool:
         return self.pair_set is not None
 
-    def faces(self, pair: int) -> tuple[Pixels, Pixels]:
-        assert self.pair_set is not None
-        return self.pair_set.decode(2 * pair), self.pair_set.decode(2 * pair + 1)
+    def faces(self, pair: int) -> list[Face]:
+        pairs = self.pair_set
+        assert pairs is not None
+        return [Face(pairs.decode(i), pairs.image_name(i)) for i in (2 * pair, 2 * pair + 1)]
 
     def caption(self, pair: int) -> str:
         score = self.report.scores[pair : pair + 1]
@@ -132,14 +134,13 @@ class TemplateResult:
     def has_faces(self) -> bool:
         return self.images is not None and self.images.on_disk
 
-    def faces(self, pair: int) -> tuple[Pixels, Pixels]:
-        assert self.images is not None
-        first, second = self._templates(pair)
-        return self.images.face(first), self.images.face(second)
+    def faces(self, pair: int) -> list[Face]:
+        images = self.images
+        assert images is not None
+        return [Face(images.face(each), f"template {each}") for each in self._templates(pair)]
 
     def caption(self, pair: int) -> str:
-        first, second = self._templates(pair)
-        return f"templates {first} and {second}, score {self.report.scores[pair]:.3f}"
+        return f"pair {pair}, score {self.report.scores[pair]:.3f}"
 
     def as_dict(self) -> dict[str, Any]:
         return {"model": self.model, **self.report.as_dict()}
@@ -159,6 +160,13 @@ class People:
     embeddings: NDArray
     ids: NDArray
     face: Callable[[int], Pixels] | None = None
+    names: Sequence[str] | None = None
+    """Of the images; where there are none, `ids` stand for them."""
+
+    def show(self, row: int, role: str, note: str = "") -> Face:
+        assert self.face is not None
+        name = self.ids[row] if self.names is None else self.names[row]
+        return Face(self.face(row), f"{name} {note}".rstrip(), role)
 
 
 @dataclass
@@ -175,27 +183,24 @@ class SearchResult:
     def has_faces(self) -> bool:
         return self.gallery.face is not None and self.probes.face is not None
 
-    def faces(self, search: int) -> tuple[Pixels, Pixels, Pixels]:
+    def faces(self, search: int) -> list[Face]:
         """Of a mated search: the probe, the best other person, the right one."""
-        assert self.gallery.face is not None
-        assert self.probes.face is not None
-        probe, rival, mate = self._rows(search)
-        return self.probes.face(probe), self.gallery.face(rival), self.gallery.face(mate)
+        report = self.report
+        return [
+            self.probes.show(int(report.mated[search]), "searched"),
+            self.gallery.show(
+                int(report.rivals[search]), "found", f"{report.rival_scores[search]:.3f}"
+            ),
+            self.gallery.show(
+                int(report.mates[search]), "right", f"{report.mate_scores[search]:.3f}"
+            ),
+        ]
 
     def caption(self, search: int) -> str:
-        _, rival, mate = self._rows(search)
-        ids, report = self.gallery.ids, self.report
-        return (
-            f"{ids[rival]} {report.rival_scores[search]:.3f}, "
-            f"right: {ids[mate]} {report.mate_scores[search]:.3f}, rank {report.ranks[search]}"
-        )
+        return f"the right one is at rank {self.report.ranks[search]}"
 
     def as_dict(self) -> dict[str, Any]:
         return {"model": self.model, "gallery": self.gallery_name, **self.report.as_dict()}
 
     def text(self) -> str:
         return f"{self.model} on {self.gallery_name}\n{self.report}"
-
-    def _rows(self, search: int) -> tuple[int, int, int]:
-        report = self.report
-        return int(report.mated[search]), int(report.rivals[search]), int(report.mates[search])

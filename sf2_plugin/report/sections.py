@@ -4,12 +4,23 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..evaluation import Roc
+from ..evaluation import Roc, TarAtFar
 from ..evaluation.figures import Report, text_table
 from ..evaluation.input_checks import Bools, Floats
 from .drawings import draw_cmc, draw_det, draw_reliability, draw_roc, draw_scores, svg
-from .page import Section, drawings, face_rows, heading, paragraph, table
+from .page import (
+    Section,
+    definitions,
+    drawings,
+    face_rows,
+    heading,
+    paragraph,
+    side_by_side,
+    table,
+)
 from .results import CommonResult, PairResult, SearchResult, TemplateResult
+from .verdict import identification_verdict, pair_verdict, template_verdict
+from .words import words_for
 
 HARDEST = 8
 """How many errors of a kind are shown."""
@@ -20,12 +31,16 @@ def pair_sections(results: Sequence[PairResult], common: Sequence[CommonResult])
 
     `common` may be empty.
     """
-    sections = [_common_threshold(common)] if common else []
+    sections = [in_short(pair_verdict(results))]
+    sections += [_common_threshold(common)] if common else []
     for name in dict.fromkeys(result.set_name for result in results):
         same_set = {result.model: result for result in results if result.set_name == name}
         thresholds = {m: float(result.report.thresholds.mean()) for m, result in same_set.items()}
-        body = figures_table({m: result.report for m, result in same_set.items()})
-        body += _curves({m: result.report.roc for m, result in same_set.items()}, thresholds)
+        rocs = {m: result.report.roc for m, result in same_set.items()}
+        tables = [figures_table({m: result.report for m, result in same_set.items()})]
+        rates = {m: result.report.tar_at_far for m, result in same_set.items()}
+        tables.append(thresholds_table(rates, rocs))
+        body = side_by_side(tables) + _curves(rocs, thresholds)
         sections.append(Section(name, body))
         sections += [_calibration(r) for r in same_set.values() if r.calibrations]
         sections += [
@@ -33,7 +48,8 @@ def pair_sections(results: Sequence[PairResult], common: Sequence[CommonResult])
             for model, result in same_set.items()
             if result.has_faces
         ]
-    return sections
+    reports = [of for each in results for of in (each.report, *each.calibrations.values())]
+    return [*sections, glossary(reports)]
 
 
 def template_sections(results: Sequence[TemplateResult]) -> list[Section]:
@@ -44,31 +60,40 @@ def template_sections(results: Sequence[TemplateResult]) -> list[Section]:
     """
     rocs = {result.model: result.report.roc for result in results}
     thresholds = {model: roc.eer_threshold for model, roc in rocs.items()}
-    body = figures_table({result.model: result.report for result in results})
-    sections = [Section("Templates", body + _curves(rocs, thresholds))]
-    return sections + [
+    tables = [
+        figures_table({result.model: result.report for result in results}),
+        thresholds_table({result.model: result.report.tar_at_far for result in results}, rocs),
+    ]
+    sections = [
+        in_short(template_verdict(results)),
+        Section("Templates", side_by_side(tables) + _curves(rocs, thresholds)),
+    ]
+    sections += [
         _verification_errors(result.model, result, thresholds[result.model])
         for result in results
         if result.has_faces
     ]
+    return [*sections, glossary([result.report for result in results])]
 
 
 def identification_sections(results: Sequence[SearchResult]) -> list[Section]:
     """A section a gallery, which compares the models, then each model's errors."""
-    sections = []
+    sections = [in_short(identification_verdict(results))]
     for name in dict.fromkeys(result.gallery_name for result in results):
         same_gallery = [result for result in results if result.gallery_name == name]
         reports = {result.model: result.report for result in same_gallery}
         pictures = [("CMC: the right person among the best of so many", svg(draw_cmc(reports)))]
         rocs = {model: report.roc for model, report in reports.items() if report.roc}
+        tables = [figures_table(reports)]
         if rocs:
+            found = {model: reports[model].tpir_at_fpir for model in rocs}
+            tables.append(thresholds_table(found, rocs, "FPIR", "TPIR", "non-mated searches"))
             rates = ("False positive identification rate", "True positive identification rate")
             caption = "Open set: mates found over strangers mistaken, logarithmic"
             pictures.append((caption, svg(draw_roc(rocs, *rates))))
-        body = figures_table(reports)
-        sections.append(Section(name, body + drawings(pictures)))
+        sections.append(Section(name, side_by_side(tables) + drawings(pictures)))
         sections += [_misidentifications(result) for result in same_gallery if result.has_faces]
-    return sections
+    return [*sections, glossary([result.report for result in results])]
 
 
 def inputs_text(model: str, given: Mapping[str, str]) -> str:
@@ -76,11 +101,55 @@ def inputs_text(model: str, given: Mapping[str, str]) -> str:
     return f"{model}, its input\n{text_table(list(given.items()))}"
 
 
-def inputs_section(inputs: Mapping[str, Mapping[str, str]]) -> Section:
-    """The same of all models."""
-    names = list(dict.fromkeys(name for given in inputs.values() for name in given))
-    rows = [[name, *(given.get(name, "") for given in inputs.values())] for name in names]
-    return Section("How faces were given to the models", table(["", *inputs], rows))
+def provenance_section(
+    made: str, models: Mapping[str, Mapping[str, str]], files: Mapping[str, str]
+) -> Section:
+    """Where figures come from: when and by what they were made, and of which models and files.
+
+    Args:
+        made: a sentence.
+        models: of each, its file, how faces were given to it, and so on, by name.
+        files: digests of the other files, by their paths.
+    """
+    names = list(dict.fromkeys(name for given in models.values() for name in given))
+    rows = [[name, *(given.get(name, "") for given in models.values())] for name in names]
+    tables = [table(["", *models], rows)]
+    if files:
+        tables.append(table(["file", "SHA-256"], list(files.items())))
+    return Section("Where these figures come from", paragraph(made) + "\n".join(tables))
+
+
+def in_short(sentences: Sequence[str]) -> Section:
+    return Section("In short", "\n".join(map(paragraph, sentences)))
+
+
+def glossary(reports: Sequence[Report]) -> Section:
+    """The words of these reports' figures."""
+    labels = [figure.label for report in reports for figure in report.figures()]
+    return Section("What the words mean", definitions(words_for(labels)))
+
+
+def thresholds_table(
+    rates: Mapping[str, Mapping[float, TarAtFar | None]],
+    rocs: Mapping[str, Roc],
+    far: str = "FAR",
+    tar: str = "TAR",
+    behind: str = "impostor pairs",
+) -> str:
+    """Of each rate and model, the threshold and what it rests on."""
+    rows = []
+    for target in dict.fromkeys(target for of in rates.values() for target in of):
+        for model, of in rates.items():
+            rate, impostors = of.get(target), len(rocs[model].impostor)
+            cells = [f"not measurable below {1 / impostors:.2g}", "", ""]
+            if rate:
+                cells = [
+                    f"{rate.threshold:.4f}",
+                    f"{rate.tar:.4f} [{rate.low:.4f}, {rate.high:.4f}]",
+                    str(round(rate.far * impostors)),
+                ]
+            rows.append([f"{target:g}", model, *cells, str(impostors)])
+    return table([far, "model", "threshold", tar, "accepted falsely", f"of {behind}"], rows)
 
 
 def _curves(rocs: Mapping[str, Roc], thresholds: Mapping[str, float]) -> str:
@@ -140,7 +209,7 @@ def _verification_errors(
 def _misidentifications(result: SearchResult) -> Section:
     report = result.report
     lead = report.rival_scores - report.mate_scores
-    body = paragraph("Who was searched for, whom the model found, and the right one.")
+    body = paragraph("Who was searched for, whom the model found, and the right one; cosines.")
     body += _hardest("Another person found", report.ranks > 1, lead, result)
     return Section(f"{result.model} on {result.gallery_name}: hardest errors", body)
 

@@ -1,6 +1,7 @@
 """The page of `sf2 eval --html`: what it shows, and that it loads nothing."""
 
 import base64
+import hashlib
 import html.parser
 import re
 import shutil
@@ -15,10 +16,20 @@ pytest.importorskip("PIL", reason='needs pip install "sf2-plugin[eval]"')
 
 from sf2_plugin import cli
 from sf2_plugin.data import decode_image, encode_jpeg, write_pair_bin
-from sf2_plugin.evaluation import verify_pairs
-from sf2_plugin.evaluation.roc import best_threshold
+from sf2_plugin.evaluation import (
+    Calibration,
+    evaluate_calibration,
+    identify,
+    verify_pairs,
+    verify_templates,
+)
+from sf2_plugin.evaluation.roc import best_threshold, wilson_interval
 from sf2_plugin.report.drawings import draw_det, draw_roc, draw_scores, svg
-from sf2_plugin.report.page import Section, face_rows, paragraph, table, write_page
+from sf2_plugin.report.page import Face, Section, face_rows, paragraph, table, write_page
+from sf2_plugin.report.results import PairResult, People, SearchResult
+from sf2_plugin.report.sections import identification_sections
+from sf2_plugin.report.verdict import pair_verdict
+from sf2_plugin.report.words import words_for
 
 VOID = {"meta", "img", "link", "br", "input", "hr"}
 
@@ -125,6 +136,77 @@ def test_the_page_shows_the_hardest_errors(pair_page):
     shown = [image.mean() for image in page.images()][: 2 * len(expected)]
     assert np.abs(np.array(shown) - np.repeat(expected, 2)).max() < 2
     assert f"pair {expected[0]}, score {report.scores[expected[0]]:.3f}, p = " in page.text
+    # Each face with its name.
+    for pair in expected:
+        assert f"\nimage {2 * pair}\nimage {2 * pair + 1}\npair {pair}, " in page.text
+
+
+def test_the_page_begins_with_a_verdict_and_says_where_its_figures_come_from(pair_page):
+    path, report = pair_page
+    text = Page(path).text
+    low, high = wilson_interval(round(200 * report.accuracy_mean), 200)
+    share = f"{100 * report.accuracy_mean:.1f} % ({100 * low:.1f} % to {100 * high:.1f} %) of 200"
+    assert f"In short\n<b>&good decides {share} pairs of faces rightly" in text
+    assert "by <b>&good alone and" in text
+    assert "two equal models (sign test, p = " in text
+    for file in ("good.npy", "poor.npy", "faces.bin"):
+        digest = hashlib.sha256((path.parent / file).read_bytes()).hexdigest()
+        assert f"{path.parent / file}\n" in text
+        assert digest in text
+    assert re.search(r"Made on \d{4}-\d\d-\d\d at \d\d:\d\d UTC by sf2-plugin ", text)
+    assert "Cllr\nCost of the probabilities" in text
+
+
+def test_the_page_has_each_threshold_and_the_pairs_behind_it(pair_page):
+    path, report = pair_page
+    text = Page(path).text
+    rate = report.tar_at_far[0.1]
+    interval = f"{rate.tar:.4f} [{rate.low:.4f}, {rate.high:.4f}]"
+    row = ["0.1", "<b>&good", f"{rate.threshold:.4f}", interval, str(round(rate.far * 100)), "100"]
+    assert "\n".join(row) in text
+    assert "\n0.001\n<b>&good\nnot measurable below 0.01\n100\n" in text
+
+
+def test_equal_models_are_not_told_apart(tmp_path):
+    rng = np.random.default_rng(0)
+    issame = np.arange(100) % 2 == 0
+    embeddings = rng.normal(size=(200, 4))
+    report = verify_pairs(embeddings, issame)
+    results = [PairResult(name, "set", report, None) for name in "ab"]
+    *each, both = pair_verdict(results)
+    assert both.endswith("no more than chance makes of two equal models (sign test, p = 1).")
+    # Pairs drawn at random are no verification.
+    assert all("no more than always giving the same answer would (50.0 %)" in one for one in each)
+
+
+def test_every_figure_of_every_report_has_a_word_that_explains_it():
+    rng = np.random.default_rng(0)
+    issame = np.arange(40) % 2 == 0
+    pairs = verify_pairs(rng.normal(size=(80, 4)), issame)
+    people = rng.normal(size=(20, 4))
+    half = np.arange(20)
+    reports = [
+        pairs,
+        evaluate_calibration(Calibration(40.0, 3.0, -2.0), pairs.scores, issame),
+        identify(people, half, people, half + 5),
+        verify_templates(people, half, half, half[:-1], half[1:], np.arange(19) % 2),
+    ]
+    figures = [figure for report in reports for figure in report.figures()]
+    assert len(words_for([figure.label for figure in figures])) > 25
+
+
+def test_a_search_that_fails_marks_who_was_searched_found_and_right(tmp_path):
+    gallery, probes = (
+        People(np.array(rows), np.array(["a", "b"]), lambda row: np.zeros((8, 8, 3), np.uint8))
+        for rows in ([[1.0, 0.0], [0.0, 1.0]], [[0.6, 0.8], [0.0, 1.0]])
+    )
+    gallery.names = ["a/1.jpg", "b/1.jpg"]
+    report = identify(gallery.embeddings, gallery.ids, probes.embeddings, probes.ids)
+    (section,) = identification_sections([SearchResult("m", "g", gallery, probes, report)])[2:3]
+    write_page(tmp_path / "page.html", "title", [section])
+    text = Page(tmp_path / "page.html").text
+    assert "searched\na\nfound\nb/1.jpg 0.800\nright\na/1.jpg 0.600\n" in text
+    assert "the right one is at rank 2" in text
 
 
 def test_the_page_of_several_sets_shows_their_common_threshold(pair_page, capsys):
@@ -175,11 +257,12 @@ def test_the_same_figures_make_the_same_page(pair_page, tmp_path):
 def test_text_is_escaped_everywhere(tmp_path):
     evil = "<script>alert(1)</script>"
     face = np.zeros((300, 200, 3), np.uint8)
-    body = table([evil], [[evil, evil]]) + paragraph(evil) + face_rows([((face, face), evil)])
+    faces = [Face(face, evil), Face(face, evil, "found")]
+    body = table([evil], [[evil, evil]]) + paragraph(evil) + face_rows([(faces, evil)])
     write_page(tmp_path / "page.html", evil, [Section(evil, body)])
     page = Page(tmp_path / "page.html")
     assert "script" not in page.tags
-    assert page.text.count(evil) == 8
+    assert page.text.count(evil) == 10
     assert [image.shape for image in page.images()] == [(112, 75, 3)] * 2
 
 

@@ -76,7 +76,7 @@ def test_a_list_becomes_a_bin(faces):
     assert packed.images == [path.read_bytes() for path in listed.images]
     assert packed.issame.tolist() == [True, False]
     before = (faces / "set.bin").read_bytes()
-    with pytest.raises(FileNotFoundError, match="gone.jpg"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
         write_pair_bin(faces / "set.bin", [faces / "gone.jpg", *listed.images[1:]], listed.issame)
     assert (faces / "set.bin").read_bytes() == before
 
