@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .checks import check_finite
 from .distributed import (
     ProcessGroup,
     by_value,
@@ -21,6 +22,7 @@ from .distributed import (
     from_all_ranks,
     gather_numbers,
     on_all_ranks,
+    rank_and_world_size,
 )
 
 #: Faces, digest of what must be equal, lowest and highest label, faces not finite, the bias' bits.
@@ -85,6 +87,22 @@ def agree_on_batch(
     if unfit:
         raise ValueError(f"embeddings must be finite, got {_told(unfit)}")
     return sizes
+
+
+def check_finite_on_all_ranks(embeddings: Tensor, together: bool) -> None:
+    """Embeddings hold no NaN and no infinity; waits for the device.
+
+    Args:
+        embeddings: (b, D), this rank's.
+        together: whether every rank is here, and all of them end with the one that is refused.
+
+    Raises:
+        ValueError: how many rows hold one, and where.
+    """
+    if not (together and rank_and_world_size()[1] > 1):
+        return check_finite(embeddings)
+    with on_all_ranks("take its batch"):
+        check_finite(embeddings)
 
 
 def require_equal(name: str, values: list[Any]) -> None:

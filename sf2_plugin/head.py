@@ -8,13 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from .checks import check_finite, check_inputs, check_labels, require_count, require_none
+from .agreement import check_finite_on_all_ranks
+from .checks import check_inputs, check_labels, require_count, require_none
 from .compat import autocast_dtype, compiled_with_operators, is_compiling, is_transformed
 from .definition import sphereface2, unit
 from .engine import BACKENDS, SGDStep, check_backend, loss_with_gradients
 from .fused import FusedSGD
 from .margins import g
 from .recipe import PRESETS, Recipe
+from .watching import HeadWatch
 from .wrappers import check_fused_ranks, check_wrappers
 
 logger = logging.getLogger("sf2_plugin")
@@ -109,8 +111,8 @@ class SphereFace2(nn.Module):
         learn_bias: False freezes the bias at its initial value.
         backend: see `sphereface2_loss`.
         chunk_size: classes at a time; None chooses by shape and device.
-        check_finite: refuse NaN and infinite embeddings by name, at the price of waiting for the
-            device; otherwise they make the loss NaN.
+        check_finite: refuse NaN and infinite embeddings by name, while training on all ranks at
+            once, at the price of waiting for the device; otherwise they make the loss NaN.
         hyperparameters: in place of the preset's: margin_type, lam, scale, margin and the others
             of `sf2_plugin.Recipe`; None takes the preset's value.
 
@@ -118,6 +120,7 @@ class SphereFace2(nn.Module):
         weight: (C, D) class centers.
         bias: (1,).
         recipe: the hyperparameters; replace it whole to change one, as a margin schedule does.
+        watch: None, or a `sf2_plugin.watching.HeadWatch`, for cosines in a log.
 
     Raises:
         TypeError: no such hyperparameter.
@@ -159,13 +162,14 @@ class SphereFace2(nn.Module):
         self.check_finite = check_finite
         self._stored_before_steps = False
         self._fused: FusedSGD | None = None
+        self.watch: HeadWatch | None = None
         self.weight = nn.Parameter(torch.empty(len(self._classes_held()), embedding_size))
         self.bias = nn.Parameter(torch.empty(1), requires_grad=learn_bias)
         self.reset_parameters()
 
     def __getstate__(self) -> dict[str, Any]:
         # What optimizers were told, they were told of this head and not of its copies.
-        return {**self.__dict__, "_stored_before_steps": False, "_fused": None}
+        return {**self.__dict__, "_stored_before_steps": False, "_fused": None, "watch": None}
 
     def _classes_held(self) -> range:
         """The classes whose centers this process holds."""
@@ -217,8 +221,11 @@ class SphereFace2(nn.Module):
         require_none(indices_tuple=indices_tuple, ref_emb=ref_emb, ref_labels=ref_labels)
         check_wrappers(self)
         if self.check_finite:
-            check_finite(embeddings)
-        return self._loss(embeddings, self.weight, labels, self.bias)
+            check_finite_on_all_ranks(embeddings, self.training and torch.is_grad_enabled())
+        loss = self._loss(embeddings, self.weight, labels, self.bias)
+        if self.watch is not None and not is_compiling() and self.watch.due:
+            self.watch.see(embeddings, labels, self.weight, self.bias)
+        return loss
 
     def _loss(
         self, x: Tensor, weight: Tensor, labels: Tensor, bias: Tensor, negative_weight: float = 1.0

@@ -25,7 +25,7 @@ from .checks import (
     require_number,
     require_one_of,
 )
-from .compat import autocast_dtype
+from .compat import autocast_dtype, is_compiling
 from .distributed import (
     ProcessGroup,
     classes_of_rank,
@@ -226,6 +226,8 @@ class PartialFCSphereFace2(SphereFace2):
             share = self._sampled_loss(x, own, bias)
         else:
             share = self._loss(x, self.weight, own, bias)
+        if self.watch is not None and not is_compiling() and self.watch.due:
+            self.watch.see(x, own, self.weight, self.bias, sharded=True, group=group)
         return sum_over_ranks(share, group)
 
     def _gathered(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -271,6 +273,7 @@ class PartialFCSphereFace2(SphereFace2):
             "device": device,
             "autocast": autocast_dtype(device) or False,
             "torch.is_grad_enabled()": torch.is_grad_enabled(),
+            "watch.due": self.watch is not None and self.watch.due,
             "fused SGD": sgd and (sgd.lr, sgd.momentum, sgd.weight_decay),
         }
 

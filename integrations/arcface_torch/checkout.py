@@ -41,7 +41,8 @@ NAMES = {
             "summary_writer",
             "image_size",
             "wandb_logger",
-        ]
+        ],
+        "CallBackLogging": ["frequent", "total_step", "batch_size", "start_step", "writer"],
     },
     "utils/utils_config.py": {"get_config": ["config_file"]},
     "utils/utils_distributed_sampler.py": {"sync_random_seed": ["seed", "device"]},

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from sf2_plugin.distributed import rank_and_world_size
 from sf2_plugin.registry import HeadEntry, available_heads, head_entry
 
+from . import head_log
 from .host import host_config
 from .margin import schedule_margin
+from .skipping import skip_not_finite
 from .starting import take_centers
 
 #: This project's own head, which the host gets sharded by either name.
@@ -60,6 +62,9 @@ def build_head(
     if margins := host_config().get("margin_schedule"):
         schedule_margin(head, margins)
     head.register_forward_pre_hook(_flat_labels)
+    head_log.watch(head)
+    if host_config().get("skip_not_finite"):
+        skip_not_finite(head)
     logging.info("config.loss = %r: %s(%s)", name, type(head).__name__, head.extra_repr())
     return head
 

@@ -20,6 +20,7 @@ from . import (
     cuda_calls,
     freezing,
     head_choice,
+    head_log,
     resuming,
     scripts,
     starting,
@@ -240,6 +241,16 @@ PATCHES = (
         "pairs are verified by sf2_plugin.evaluation: the host's lines, EER and TAR@FAR",
         trains,
         {"utils.utils_callbacks.CallBackVerification": verification.callback_verification},
+    ),
+    Patch(
+        "watch",
+        "training",
+        "the log and TensorBoard show the head's cosines and bias, and the backbone's gradient",
+        trains,
+        {
+            "utils.utils_callbacks.CallBackLogging": head_log.callback_logging,
+            "torch.nn.utils.clip_grad_norm_": head_log.remember_norm,
+        },
     ),
     Patch(
         "loss",

@@ -17,6 +17,8 @@ from sf2_plugin import PartialFCSphereFace2, SphereFace2  # noqa: E402
 from sf2_plugin.ending import wait_at_exit  # noqa: E402
 
 from .datasets import FacePairDataset  # noqa: E402
+from .figures_hook import HeadWatchHook  # noqa: E402
+from .finite_hook import SkipNotFiniteHook  # noqa: E402
 from .freeze_hook import FreezeBackboneHook  # noqa: E402
 from .gloo_wrapper import serve_cpu  # noqa: E402
 from .logs import log_to_mmengine  # noqa: E402
@@ -44,8 +46,10 @@ __all__ = [
     "FaceVerification",
     "FaceVerificationHook",
     "FreezeBackboneHook",
+    "HeadWatchHook",
     "MarginScheduleHook",
     "PartialFCHook",
     "PartialFCSphereFace2",
+    "SkipNotFiniteHook",
     "SphereFace2",
 ]

@@ -21,6 +21,7 @@ from sf2_plugin.compat import hook_state_dict
 from sf2_plugin.distributed import on_all_ranks
 from sf2_plugin.shards import MARK, WORLD_SIZE, copy_centers
 
+from .figures_hook import HeadWatchHook, heads
 from .gloo_wrapper import wrapper_without_gpu
 from .method_patches import patch_methods
 from .optimizer_places import optimizers, places
@@ -49,6 +50,8 @@ def _register_hooks(original: Any, runner: Runner, *args: Any, **kwargs: Any) ->
     original(runner, *args, **kwargs)
     if sharded_head(runner.model) is not None:
         runner.register_hook(PartialFCHook())
+    if heads(runner.model):
+        runner.register_hook(HeadWatchHook())
 
 
 def _save_checkpoint(

@@ -101,7 +101,8 @@ class MMPretrainBackbone:
 
 def _in_words(part: dict[str, Any]) -> str:
     """A part of a config: `Resize(scale=(64, 64))`."""
-    options = ", ".join(f"{name}={value}" for name, value in part.items() if name != "type")
+    given = {name: value for name, value in part.items() if name != "type" and value is not None}
+    options = ", ".join(f"{name}={value}" for name, value in given.items())
     return f"{part.get('type', '')}({options})"
 
 

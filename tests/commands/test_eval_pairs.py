@@ -369,7 +369,8 @@ def test_both_hosts_and_the_command_print_the_same_figures(evaluate, trained, ca
     (hook,) = [hook for hook in runner.hooks if hasattr(hook, "reports")]
     report = hook.reports["lfw"]
     assert figures == {"model": "epoch_2", "set": "pairs", **report.as_dict()}
-    assert text == f"epoch_2 on pairs\n{report}\n"
+    assert text.startswith(f"epoch_2 on pairs\n{report}\n\nepoch_2, its input\npipeline ")
+    assert "Resize(scale=(24, 24)), PackInputs()" in text
     mean, deviation = (figures[f"grid_accuracy_{name}"] for name in ("mean", "std"))
     for line in (
         f"Accuracy-Flip: {mean:.5f}+-{deviation:.5f}",

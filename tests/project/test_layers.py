@@ -28,7 +28,7 @@ FLOORS = (
     ("data", "recipe", "weights"),
     ("definition", "evaluation", "margin_schedule", "synthetic"),
     ("backbones", "datasets", "deploy", "distributed", "engine", "report"),
-    ("agreement", "export", "fused", "wrappers"),
+    ("agreement", "export", "finite_steps", "fused", "watching", "wrappers"),
     ("head",),
     ("partial_fc",),
     ("bench", "class_means", "registry", "shards"),
