@@ -140,6 +140,9 @@ class SphereFace2(nn.Module):
         "check_finite",
     }
 
+    #: See `sf2_plugin.watching`.
+    watch: HeadWatch | None = None
+
     def __init__(
         self,
         num_classes: int,
@@ -162,7 +165,6 @@ class SphereFace2(nn.Module):
         self.check_finite = check_finite
         self._stored_before_steps = False
         self._fused: FusedSGD | None = None
-        self.watch: HeadWatch | None = None
         self.weight = nn.Parameter(torch.empty(len(self._classes_held()), embedding_size))
         self.bias = nn.Parameter(torch.empty(1), requires_grad=learn_bias)
         self.reset_parameters()

@@ -190,6 +190,10 @@ def test_trains_on_an_image_folder_and_verifies(host, faces):
     assert {"cpu", "checkpoints", "verification", "loss"} <= needed
     assert set(re.findall(r"sf2-plugin, (\w+): ", output)) == needed
     assert "[absent] is not verified" in output
+    shown = re.findall(r"Step (\d+)   positive_cosine (\S+)   negative_cosine \S+   bias", output)
+    assert [int(step) for step, _ in shown] == list(range(2, 19))
+    assert float(shown[-1][1]) > float(shown[0][1])
+    assert len(re.findall(r"bias -?\d+\.\d{4}   gradient_norm \d+\.\d{4}", output)) == 17
     for line in (
         r"XNorm: \d+\.\d{6}",
         r"Accuracy-Flip: [01]\.\d{5}\+-0\.\d{5}",
@@ -604,6 +608,19 @@ def test_the_margin_moves_by_the_hosts_steps(monkeypatch):
         ValueError, match=r"must be with a config\.loss of SphereFace2's, got Linear"
     ):
         margin.schedule_margin(nn.Linear(1, 1), items)
+
+
+def test_a_step_that_is_not_finite_is_left_out_where_the_config_says_so(build):
+    head = build(dict(loss="sphereface2", skip_not_finite=True))
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+    weight = head.weight.detach().clone()
+    for value in (1.0, torch.nan):
+        optimizer.zero_grad()
+        head(torch.full((2, 4), value), torch.tensor([[0], [1]])).backward()
+        optimizer.step()
+        changed, weight = not torch.equal(weight, head.weight), head.weight.detach().clone()
+        assert changed == (value == 1.0)
+        assert weight.isfinite().all()
 
 
 def test_the_table_of_patches_is_that_of_the_docs():

@@ -142,6 +142,8 @@ class Numbers(torch.utils.data.Dataset):
 
 def train(tmp_path, hooks, iterations=10, model=None, **kwargs):
     kwargs.setdefault("train_cfg", dict(by_epoch=False, max_iters=iterations))
+    optimizer = dict(optimizer=dict(type="SGD", lr=0.01, momentum=0.9))
+    kwargs.setdefault("optim_wrapper", optimizer)
     runner = Runner(
         model or FirstPixels(),
         work_dir=str(tmp_path / "work"),
@@ -149,7 +151,6 @@ def train(tmp_path, hooks, iterations=10, model=None, **kwargs):
         train_dataloader=dict(
             batch_size=2, dataset=Numbers(), sampler=dict(type="DefaultSampler", shuffle=True)
         ),
-        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.01, momentum=0.9)),
         custom_hooks=hooks,
         visualizer=dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")]),
         randomness=dict(seed=0),
@@ -158,6 +159,59 @@ def train(tmp_path, hooks, iterations=10, model=None, **kwargs):
     )
     runner.train()
     return runner
+
+
+class Learning(BaseModel):
+    """A model whose one image is NaN at will."""
+
+    def __init__(self, bad=None):
+        super().__init__(data_preprocessor=BaseDataPreprocessor())
+        self.backbone = torch.nn.Linear(6, 6)
+        self.head = SphereFace2(8, 6, preset="wespeaker")
+        self.bad = bad
+
+    def forward(self, inputs, data_samples=None, mode="tensor"):
+        embeddings = self.backbone(torch.stack(list(inputs)).flatten(1) - 3)
+        labels = torch.as_tensor(data_samples)
+        if self.bad is not None:
+            embeddings = torch.where(labels[:, None] == self.bad, torch.nan, embeddings)
+        return {"loss": self.head(embeddings, labels)}
+
+
+@pytest.mark.parametrize("clips", [True, False])
+def test_a_head_is_watched_where_the_log_is_written(tmp_path, clips):
+    optimizer = dict(optimizer=dict(type="SGD", lr=0.01))
+    optimizer |= dict(clip_grad=dict(max_norm=5.0)) if clips else {}
+    hooks = dict(logger=dict(type="LoggerHook", interval=4))
+    runner = train(tmp_path, [], model=Learning(), optim_wrapper=optimizer, default_hooks=hooks)
+    lines = next((tmp_path / "work").rglob("scalars.json")).read_text().splitlines()
+    logged = [line for line in map(json.loads, lines) if "loss" in line]
+    assert [line["step"] for line in logged] == [4, 8]
+    for line in logged:
+        assert -1 <= line["positive_cosine"] <= 1
+        assert -1 <= line["negative_cosine"] <= 1
+        assert line["grad_norm"] > 0
+    assert logged[0]["bias"] != logged[1]["bias"]
+    assert not runner.model.head.watch.due
+
+
+def test_a_step_that_is_not_finite_costs_no_weights_and_is_named(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("sf2_plugin.finite_steps.logger.warning", lambda *args: told.append(args))
+    hooks = [dict(type="SkipNotFiniteHook")]
+    model = train(tmp_path, hooks, iterations=8, model=Learning(bad=3)).model
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert len(told) == 2  # In eight batches of two, image 3 comes twice.
+    assert "1 of 2 embeddings on rank 0 have NaN or infinity (row " in told[0][1]
+    assert "label 3, its path is not in the batch" in told[0][1]
+    with pytest.raises(ValueError, match="with one SphereFace2 head, got 0"):
+        train(tmp_path / "none", hooks, model=NoHead())
+
+
+class NoHead(Learning):
+    def __init__(self):
+        super().__init__()
+        del self.head
 
 
 def test_the_verification_hook_sends_figures_to_the_visualizer(pairs, tmp_path):
