@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +41,7 @@ def write_synthetic_faces(
     folds: int = 10,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    processes: int = 1,
 ) -> Path:
     """Draw a data set: `train/PERSON/*.jpg`, `val/PERSON/*.jpg`, `val_pairs.txt` and `val.bin`.
 
@@ -46,6 +51,8 @@ def write_synthetic_faces(
     Args:
         out: a folder that is new or empty; it appears whole or not at all.
         progress: called as progress(images drawn, images in all) after each image.
+        processes: that draw; with several, the caller's script must be one that can be imported
+            (``if __name__ == "__main__"``).
 
     Raises:
         ValueError: a count that is not positive, an odd `pairs_per_fold`, more pairs than the val
@@ -59,7 +66,7 @@ def write_synthetic_faces(
         "pairs_per_fold": pairs_per_fold,
         "folds": folds,
     }
-    for name, count in counts.items():
+    for name, count in (*counts.items(), ("processes", processes)):
         if count < 1:
             raise ValueError(f"{name} is {count}; a positive number is wanted")
     if seed < 0:
@@ -67,22 +74,26 @@ def write_synthetic_faces(
     pairs, issame = _verification_pairs(
         val_identities, val_images_per_identity, pairs_per_fold, folds, seed
     )
-    total = train_identities * images_per_identity + val_identities * val_images_per_identity
-    drawn = itertools.count(1)
-    with atomic_folder(out) as folder:
+    keys = [
+        (identity, image, seed)
+        for identity in range(train_identities + val_identities)
+        for image in range(
+            images_per_identity if identity < train_identities else val_images_per_identity
+        )
+    ]
+    with atomic_folder(out) as folder, _mapping(processes) as mapped:
         encoded: dict[str, bytes] = {}
-        for identity in range(train_identities + val_identities):
+        drawn = zip(keys, mapped(_drawn, keys), strict=True)
+        for count, ((identity, image, _), jpeg) in enumerate(drawn, start=1):
             training = identity < train_identities
             person = folder / ("train" if training else "val") / f"person_{identity:05d}"
-            person.mkdir(parents=True)
-            for image in range(images_per_identity if training else val_images_per_identity):
-                jpeg = encode_jpeg(draw_face(identity, image, seed))
-                path = person / f"{image:03d}.jpg"
-                path.write_bytes(jpeg)
-                if not training:
-                    encoded[f"{person.name}/{path.name}"] = jpeg
-                if progress:
-                    progress(next(drawn), total)
+            path = person / f"{image:03d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(jpeg)
+            if not training:
+                encoded[f"{person.name}/{path.name}"] = jpeg
+            if progress:
+                progress(count, len(keys))
         names = [
             f"person_{train_identities + identity:05d}/{image:03d}.jpg"
             for identity, image in pairs.reshape(-1, 2)
@@ -94,6 +105,21 @@ def write_synthetic_faces(
         (folder / "val_pairs.txt").write_text("".join(lines))
         write_pair_bin(folder / "val.bin", [encoded[name] for name in names], issame)
     return Path(out)
+
+
+def _drawn(key: tuple[int, int, int]) -> bytes:
+    return encode_jpeg(draw_face(*key))
+
+
+@contextmanager
+def _mapping(processes: int) -> Iterator[Callable[..., Iterable[bytes]]]:
+    """`map`, by that many processes."""
+    if processes == 1:
+        yield map
+        return
+    # A process that has threads, as torch's, cannot be forked safely.
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        yield functools.partial(pool.map, chunksize=16)
 
 
 def _verification_pairs(
