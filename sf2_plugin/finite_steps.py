@@ -64,7 +64,7 @@ class FiniteSteps:
         if rank_and_world_size()[1] > 1:
             device = exchange_device(parameters[0].device)
             bad = any(any(row) for row in gather_numbers(torch.tensor([int(bad)], device=device)))
-        self._keep_buffers()
+        self._keep_buffers(good=not bad)
         if not bad:
             self.left_out = 0
             return
@@ -78,11 +78,11 @@ class FiniteSteps:
         logger.warning("SphereFace2: a step is left out, as %s", said)
 
     @torch.no_grad()
-    def _keep_buffers(self) -> None:
-        """Those of this step where they are finite, or else those of the last one."""
+    def _keep_buffers(self, good: bool) -> None:
+        """Those of this step, or of the last one where this is left out or they are not finite."""
         buffers = list(self.model.buffers())
-        finite = _are_finite([buffer for buffer in buffers if buffer.is_floating_point()])
-        to, of = (self._kept, buffers) if finite else (buffers, self._kept)
+        good = good and _are_finite([each for each in buffers if each.is_floating_point()])
+        to, of = (self._kept, buffers) if good else (buffers, self._kept)
         for into, values in zip(to, of, strict=True):
             into.copy_(values)
 
