@@ -36,7 +36,9 @@ def remember_norm(clip: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def callback_logging(original: type) -> type:
     """The host's CallBackLogging, which also logs the head, at the same interval."""
 
-    class CallBackLogging(original):  # type: ignore[misc, valid-type]
+    base: Any = original
+
+    class CallBackLogging(base):
         def __call__(self, global_step: int, *args: Any, **kwargs: Any) -> None:
             super().__call__(global_step, *args, **kwargs)
             if head is None or head.watch is None:
@@ -48,8 +50,9 @@ def callback_logging(original: type) -> type:
                 shown = "   ".join(f"{name} {value:.4f}" for name, value in figures.items())
                 logging.info("Step %d   %s", global_step, shown)
                 writer = getattr(self, "writer", None)
-                for name, value in figures.items() if writer is not None else ():
-                    writer.add_scalar(name, value, global_step)
+                if writer is not None:
+                    for name, value in figures.items():
+                        writer.add_scalar(name, value, global_step)
             head.watch.due = (global_step + 1) % self.frequent == 0
 
     return CallBackLogging
