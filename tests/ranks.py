@@ -1,6 +1,7 @@
 """Run a function on several ranks: real processes that talk over gloo."""
 
 import datetime
+import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -44,3 +45,16 @@ def _run(rank: int, function: Callable[..., Any], world_size: int, folder: str, 
         torch.save(function(rank, *args), Path(folder) / f"{rank}.pt")
     finally:
         distributed.destroy_process_group()
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def rank_variables(rank, world_size, port):
+    """What torchrun would set. Alone, the host takes a fixed port, which two runs cannot share."""
+    values = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world_size, OMP_NUM_THREADS=1)
+    values.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    return {key: str(value) for key, value in values.items()}

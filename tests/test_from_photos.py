@@ -12,6 +12,8 @@ import pytest
 from sf2_plugin.data.alignment import TEMPLATE
 from sf2_plugin.synthetic import write_synthetic_faces
 
+from .ranks import free_port, rank_variables
+
 for library in ("mmpretrain", "insightface", "onnxruntime", "easydict"):
     pytest.importorskip(library)
 
@@ -47,6 +49,8 @@ def test_the_page_is_a_script_that_leads_from_photos_to_a_probability(tmp_path):
             "XDG_CACHE_HOME": str(tmp_path / "cache"),
             "OMP_NUM_THREADS": "1",
             **dict(DEVICE="cpu", EPOCHS="1", PEOPLE="20"),
+            # Alone, the host takes a fixed port, which two runs cannot share.
+            **rank_variables(0, 1, free_port()),
         },
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -48,7 +47,7 @@ from sf2_plugin.shards import claim, marks, read_shards
 from sf2_plugin.synthetic import write_synthetic_faces
 
 from ..conftest import REAL_FACES
-from ..ranks import on_ranks
+from ..ranks import free_port, on_ranks, rank_variables
 
 pytestmark = pytest.mark.timeout(1800)
 pytest.importorskip("torchvision")
@@ -156,19 +155,6 @@ def run(host, *arguments, expect=0):
     output = done.stdout + done.stderr
     assert (done.returncode == 0) == (expect == 0), output[-3000:]
     return output
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def rank_variables(rank, world_size, port):
-    """What torchrun would set. Alone, the host takes a fixed port, which two runs cannot share."""
-    values = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world_size, OMP_NUM_THREADS=1)
-    values.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-    return {key: str(value) for key, value in values.items()}
 
 
 def losses(output):
