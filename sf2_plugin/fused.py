@@ -1,7 +1,8 @@
 """When SGD's fused step on the class centers is made: in forward, or in the optimizer's turn."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,8 +10,12 @@ from torch import Tensor
 
 from .compat import autocast_dtype, is_compiling, is_transformed
 from .engine import SGDStep
+from .engine.missed import MissedSteps
 
 logger = logging.getLogger("sf2_plugin")
+
+#: What becomes of the steps that a class center misses while it is not sampled.
+MISSED_STEPS = ("made_up", "skipped")
 
 #: From embeddings, class centers and a step to make on them, or None, to the loss.
 Compute = Callable[[Tensor, Tensor, "SGDStep | None"], Tensor]
@@ -29,11 +34,11 @@ class FusedSGD:
         weight: (C, D) class centers.
 
     Raises:
-        TypeError, ValueError: as `SGDStep.of`.
+        TypeError, ValueError: as `SGDStep.group_of`.
     """
 
     def __init__(self, optimizer: torch.optim.SGD, weight: Tensor) -> None:
-        SGDStep.of(optimizer, weight)
+        SGDStep.group_of(optimizer, weight)  # Makes no tensors: the head may still be moved.
         self.optimizer = optimizer
         self._scaled: bool | None = None  # None before the first backward.
         self._left_out: Callable[[], object] | None = None
@@ -103,6 +108,65 @@ class FusedSGD:
     def _has_gradients(self) -> bool:
         """Whether gradients wait for the next backward to add to, which a skipped step's do not."""
         return any(p.grad is not None for g in self.optimizer.param_groups for p in g["params"])
+
+
+class SampledSGD(FusedSGD):
+    """`FusedSGD` on a sample of the class centers; what the others miss is made up later.
+
+    Args:
+        optimizer, weight: as for `FusedSGD`.
+        missed_steps: of `MISSED_STEPS`.
+    """
+
+    def __init__(self, optimizer: torch.optim.SGD, weight: Tensor, missed_steps: str) -> None:
+        super().__init__(optimizer, weight)
+        self.weight = weight
+        self.missed_steps = missed_steps
+        self._missed: MissedSteps | None = None
+        optimizer.register_state_dict_pre_hook(self._catch_up_first)
+        optimizer.register_load_state_dict_pre_hook(self._catch_up_first)
+
+    @contextmanager
+    def rows(
+        self, indices: Sequence[Tensor], step: SGDStep | None
+    ) -> Iterator[list[tuple[Tensor, SGDStep | None]]]:
+        """Some rows of the class centers for each of `indices`, and the step to make on them.
+
+        They are copies, up to date, and are stored at the end of the block.
+        """
+        weight, momentum = self.weight.detach(), self._momentum()
+        if self._missed is None or self._missed.last.device != weight.device:
+            self._missed = MissedSteps(len(weight), weight.device)
+        missed, index = self._missed, torch.cat([*indices])
+        rows, moving = missed.take(weight, momentum, index)
+        sizes = [len(each) for each in indices]
+        movings = [None] * len(sizes) if moving is None else moving.split(sizes)
+        yield [
+            (some, step and step.on(their_moving))
+            for some, their_moving in zip(rows.split(sizes), movings, strict=True)
+        ]
+        if step and self.missed_steps == "made_up":
+            missed.advance(step)
+        missed.put(weight, momentum, index, rows, moving)
+        if missed.full:
+            self.catch_up()
+
+    @torch.no_grad()
+    def catch_up(self) -> None:
+        """Make up for the steps that class centers have missed."""
+        if self._missed is not None:
+            self._missed.catch_up(self.weight.detach(), self._momentum())
+
+    def _momentum(self) -> Tensor | None:
+        return self.optimizer.state.get(self.weight, {}).get("momentum_buffer")
+
+    def _catch_up_first(self, *_: Any) -> None:
+        self.catch_up()
+
+    def _before_step(self, optimizer: Any, *_: Any) -> None:
+        super()._before_step(optimizer)
+        if self.weight.grad is not None:  # The optimizer is about to move all of them.
+            self.catch_up()
 
 
 _SCALED_LATER = (

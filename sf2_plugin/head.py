@@ -13,7 +13,7 @@ from .checks import check_inputs, check_labels, require_count, require_none
 from .compat import autocast_dtype, compiled_with_operators, is_compiling, is_transformed
 from .definition import sphereface2, unit
 from .engine import BACKENDS, SGDStep, check_backend, loss_with_gradients
-from .fused import FusedSGD
+from .fused import Compute, FusedSGD
 from .margins import g
 from .recipe import PRESETS, Recipe
 from .watching import HeadWatch
@@ -229,9 +229,14 @@ class SphereFace2(nn.Module):
             self.watch.see(embeddings, labels, self.weight, self.bias)
         return loss
 
-    def _loss(
-        self, x: Tensor, weight: Tensor, labels: Tensor, bias: Tensor, negative_weight: float = 1.0
-    ) -> Tensor:
+    def _loss(self, x: Tensor, weight: Tensor, labels: Tensor, bias: Tensor) -> Tensor:
+        compute, fused = self._compute(labels, bias), self._fused_sgd()
+        return compute(x, weight, None) if fused is None else fused.loss(compute, x, weight)
+
+    def _compute(self, labels: Tensor, bias: Tensor, negative_weight: float = 1.0) -> Compute:
+        """`sphereface2_loss` as this head is made, from embeddings, class centers and a step."""
+        recipe = self.recipe
+
         # Before torch 2.6, torch.compile stumbles over `SGDStep | None` within a function.
         def compute(x: Tensor, weight: Tensor, sgd: Any) -> Tensor:
             return sphereface2_loss(
@@ -246,9 +251,7 @@ class SphereFace2(nn.Module):
                 sgd=sgd,
             )
 
-        recipe = self.recipe
-        fused = self._fused_sgd()
-        return compute(x, weight, None) if fused is None else fused.loss(compute, x, weight)
+        return compute
 
     def fuse_sgd(self, optimizer: torch.optim.SGD) -> None:
         """Let forward make the optimizer's step on the class centers, whose gradient never exists.
@@ -276,9 +279,12 @@ class SphereFace2(nn.Module):
             ValueError: it does not hold the class centers, or has dampening, nesterov or maximize;
                 a backend without a sweep.
         """
+        self._check_sweep()
+        self._fused = FusedSGD(optimizer, self.weight)
+
+    def _check_sweep(self) -> None:
         if self.backend == "reference":
             raise ValueError(NO_SWEEP)
-        self._fused = FusedSGD(optimizer, self.weight)
 
     def _fused_sgd(self) -> FusedSGD | None:
         """What makes the step that belongs to this forward pass; None where there is none."""

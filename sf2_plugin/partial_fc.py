@@ -8,6 +8,7 @@ their embeddings and labels.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ from .distributed import (
 from .ending import wait_at_exit
 from .engine.backends import resolve_backend
 from .engine.memory import large_empty_like
+from .fused import MISSED_STEPS, Compute, SampledSGD
 from .head import SphereFace2
 from .wrappers import check_not_wrapped
 
@@ -85,7 +87,8 @@ class PartialFCSphereFace2(SphereFace2):
     centers. AdamW's is another, by its second moment. ``sparse_gradient=True`` gives the optimizer
     the sampled rows and nothing else, as ``nn.Embedding(sparse=True)`` does: for SGD without
     momentum and weight decay (the same update, at the price of the sampled rows), SparseAdam and
-    Adagrad.
+    Adagrad. `fuse_sgd` makes SGD's step, momentum and weight decay included, at the price of the
+    sampled rows.
 
     Args:
         num_classes: C, identities in the training set, over all ranks.
@@ -156,6 +159,7 @@ class PartialFCSphereFace2(SphereFace2):
         """
         if self.weight.is_meta:  # Which holds nothing to be drawn.
             return
+        self.catch_up()  # Of what is forgotten, nothing is to be made up.
         first, last = self.classes.start, self.classes.stop
         device = self.weight.device
         with torch.no_grad():
@@ -172,10 +176,19 @@ class PartialFCSphereFace2(SphereFace2):
             self.bias.fill_(self.recipe.initial_bias(self.num_classes))
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        self.catch_up()
         # Imported centers come without a bias, whose right value goes by the hyperparameters.
         if not self.bias.is_meta:
             state.setdefault(f"{prefix}bias", self.bias.detach())
         super()._load_from_state_dict(state, prefix, *rest)
+
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.catch_up()
+        super()._save_to_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.catch_up()
+        return super().__getstate__()
 
     def forward(
         self,
@@ -225,6 +238,7 @@ class PartialFCSphereFace2(SphereFace2):
         if self.sample_rate < 1:
             share = self._sampled_loss(x, own, bias)
         else:
+            self.catch_up()
             share = self._loss(x, self.weight, own, bias)
         if self.watch is not None and not is_compiling() and self.watch.due:
             self.watch.see(x, own, self.weight, self.bias, sharded=True, group=group)
@@ -275,6 +289,7 @@ class PartialFCSphereFace2(SphereFace2):
             "torch.is_grad_enabled()": torch.is_grad_enabled(),
             "watch.due": self.watch is not None and self.watch.due,
             "fused SGD": sgd and (sgd.lr, sgd.momentum, sgd.weight_decay),
+            "missed_steps": isinstance(fused, SampledSGD) and fused.missed_steps,
         }
 
     def cosine(self, embeddings: Tensor) -> Tensor:
@@ -289,15 +304,32 @@ class PartialFCSphereFace2(SphereFace2):
                 f"{self.classes.start}..{self.classes.stop - 1} on rank {self.rank} of "
                 f"{self.world_size}: merge the shards with sf2 shards reshard DIR --ranks 1"
             )
+        self.catch_up()
         return super().cosine(embeddings)
 
-    def fuse_sgd(self, optimizer: torch.optim.SGD) -> None:
-        if self.sample_rate < 1:
-            raise ValueError(
-                f"SGD can be fused with a sample_rate of 1 alone, got {self.sample_rate}: "
-                "momentum and weight decay move the classes that were not sampled too"
-            )
-        super().fuse_sgd(optimizer)
+    def fuse_sgd(self, optimizer: torch.optim.SGD, *, missed_steps: str = "made_up") -> None:
+        """`SphereFace2.fuse_sgd`, with sampled classes too, whose step costs what it samples.
+
+        Rows that are not sampled are not touched. By ``missed_steps="made_up"`` they get, when they
+        are next sampled, the steps that the optimizer would have made meanwhile, by momentum and
+        weight decay, at the learning rates of the time: in one go, exact but for rounding. The
+        same for all rows when the state of the head or of the optimizer is saved or loaded, and
+        where the head is evaluated; whoever reads or writes ``weight`` or the momentum by other
+        ways calls `catch_up` first. By ``missed_steps="skipped"`` nothing moves a row that is not
+        sampled, nor its momentum, as with SparseAdam and in Partial FC's first version.
+
+        Raises:
+            TypeError, ValueError: as `SphereFace2.fuse_sgd`; another `missed_steps`.
+        """
+        require_one_of("missed_steps", missed_steps, MISSED_STEPS)
+        self._check_sweep()
+        self.catch_up()
+        self._fused = SampledSGD(optimizer, self.weight, missed_steps)
+
+    def catch_up(self) -> None:
+        """Make up, on this rank, for the steps that class centers have missed; see `fuse_sgd`."""
+        if isinstance(self._fused, SampledSGD):
+            self._fused.catch_up()
 
     def _sampled_loss(self, x: Tensor, labels: Tensor, bias: Tensor) -> Tensor:
         """The loss against the batch's own classes, which count once, and against a sample of the
@@ -314,16 +346,19 @@ class PartialFCSphereFace2(SphereFace2):
         stands_for = 1.0
         if self.negative_weighting == "unbiased":
             stands_for = len(absent) / max(len(sampled), 1)
-        present_rows, sampled_rows = _TakeRows.apply(
-            self.weight, present, sampled, self.sparse_gradient
-        )
-        loss = self._loss(x, present_rows, own, bias)
-        loss = loss + self._loss(x, sampled_rows, nobody, bias, stands_for)
+        indices = present, sampled
+        losses = self._compute(own, bias), self._compute(nobody, bias, stands_for)
+        fused = self._fused_sgd()
+        if isinstance(fused, SampledSGD):
+            return _fused_loss(fused, losses, indices, x)
+        self.catch_up()
+        parts = _TakeRows.apply(self.weight, *indices, self.sparse_gradient)
+        first, second = (loss(x, rows, None) for loss, rows in zip(losses, parts, strict=True))
         if self.recipe.weight_norm == "in_place":
             with torch.no_grad():
-                self.weight.index_copy_(0, present, present_rows)
-                self.weight.index_copy_(0, sampled, sampled_rows)
-        return loss
+                for index, rows in zip(indices, parts, strict=True):
+                    self.weight.index_copy_(0, index, rows)
+        return first + second
 
     def _sample(self, absent: Tensor) -> Tensor:
         """A uniform sample of the class indices `absent`, without replacement, in order."""
@@ -337,6 +372,22 @@ class PartialFCSphereFace2(SphereFace2):
             f"on rank {self.rank} of {self.world_size}, sample_rate={self.sample_rate}, "
             f"negative_weighting={self.negative_weighting}"
         )
+
+
+@torch.compiler.disable  # How many steps which rows have missed is nothing to compile in.
+def _fused_loss(
+    fused: SampledSGD, losses: Sequence[Compute], indices: Sequence[Tensor], x: Tensor
+) -> Tensor:
+    """The sum of `losses`, each against the class centers of one of `indices`, and their step."""
+
+    def compute(x: Tensor, weight: Tensor, sgd: Any) -> Tensor:
+        with fused.rows(indices, sgd) as parts:
+            first, second = (
+                loss(x, rows, step) for loss, (rows, step) in zip(losses, parts, strict=True)
+            )
+        return first + second
+
+    return fused.loss(compute, x, fused.weight)
 
 
 def require_sample_rate(value: Any) -> None:

@@ -27,10 +27,16 @@ def main() -> None:
         help="how long a rank waits for the others before it gives up (default: torch's); they "
         "also wait for rank 0 while it verifies val_targets, so allow for that",
     )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="resume where config.output holds a whole checkpoint, start afresh where it does not: "
+        "for jobs that are restarted, as by torchrun --max-restarts",
+    )
     given, script_arguments = parser.parse_known_args()
     if not Path(given.script).is_file():
         parser.error(f"there is no {given.script} here: run this from arcface_torch's folder")
-    run = Run(given.device, given.timeout, Path(given.script).name)
+    run = Run(given.device, given.timeout, Path(given.script).name, given.resume)
     try:
         for library in LIBRARIES if run.trains else ():
             require(library, "insightface")

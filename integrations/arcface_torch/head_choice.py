@@ -10,6 +10,7 @@ from sf2_plugin.distributed import rank_and_world_size
 from sf2_plugin.registry import HeadEntry, available_heads, head_entry
 
 from . import head_log
+from .fusing import take_fusion
 from .host import host_config
 from .margin import schedule_margin
 from .skipping import skip_not_finite
@@ -27,9 +28,9 @@ def new(cls: type[nn.Module], *args: Any, **kwargs: Any) -> nn.Module:
 
     ``config.loss`` is a name of `sf2_plugin.registry`; its sharded form (`partial_fc_NAME`) is
     taken where there is one. The dict of that name in the config, as ``config.sphereface2``,
-    refines it: its items are the head's arguments, and ``centers``, see `starting`. On several
-    ranks a head must say that it is made for them, by an attribute ``sharded = True``: nothing in
-    the host keeps the ranks' heads equal.
+    refines it: its items are the head's arguments, ``centers``, see `starting`, and ``fuse_sgd``,
+    see `fusing`. On several ranks a head must say that it is made for them, by an attribute
+    ``sharded = True``: nothing in the host keeps the ranks' heads equal.
     """
     name = host_config().get("loss")
     return object.__new__(cls) if name is None else build_head(name, *args, **kwargs)
@@ -52,6 +53,7 @@ def build_head(
     entry = sharded_form(name)
     items = dict(host_config().get(name) or {})
     centers = items.pop(CENTERS, None)
+    fuse = take_fusion(name, items)
     check_items(name, items, entry)
     hosts = hosts_items(sample_rate, margin_loss.interclass_filtering_threshold)
     taken = {key: value for key, value in hosts.items() if key in (entry.takes or ())}
@@ -59,6 +61,7 @@ def build_head(
     check_ranks(name, head)
     if centers is not None:
         take_centers(name, head, centers)
+    fuse(head)
     if margins := host_config().get("margin_schedule"):
         schedule_margin(head, margins)
     head.register_forward_pre_hook(_flat_labels)

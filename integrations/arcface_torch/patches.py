@@ -19,6 +19,7 @@ from sf2_plugin.patching import Make
 from . import (
     cuda_calls,
     freezing,
+    fusing,
     head_choice,
     head_log,
     resuming,
@@ -39,11 +40,13 @@ class Run:
         device: "cuda" or "cpu".
         timeout: seconds that a rank waits for the others; None for torch's default.
         script: the host's script that runs.
+        resume: go on from the output folder's checkpoints where there are whole ones.
     """
 
     device: str = "cuda"
     timeout: float | None = None
     script: str = "train_v2.py"
+    resume: bool = False
 
     @property
     def trains(self) -> bool:
@@ -205,6 +208,13 @@ PATCHES = (
         },
     ),
     Patch(
+        "resume",
+        "`--resume`, in training",
+        "config.resume is on where all ranks find a checkpoint of one save, and off elsewhere",
+        lambda run: run.trains and run.resume,
+        {"utils.utils_config.get_config": whole_checkpoints.resume_where_saved},
+    ),
+    Patch(
         "folder",
         "training",
         "a second job in the output folder of one that runs is refused",
@@ -259,6 +269,13 @@ PATCHES = (
         trains,
         # The class itself is changed, not what its name stands for: it calls itself by that name.
         {"partial_fc_v2.PartialFC_V2.__new__": lambda original: staticmethod(head_choice.new)},
+    ),
+    Patch(
+        "fuse_sgd",
+        "training",
+        "a head whose config asks for fuse_sgd is given the host's optimizer",
+        trains,
+        {"lr_scheduler.PolynomialLRWarmup.__init__": fusing.fuse_when_optimized},
     ),
 )
 

@@ -104,6 +104,26 @@ def load_checked(load: Callable[..., Any]) -> Callable[..., Any]:
     return load_together
 
 
+def resume_where_saved(get_config: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's config, with `resume` on where all ranks find files of one save, else off."""
+
+    def get(*args: Any, **kwargs: Any) -> Any:
+        config = get_config(*args, **kwargs)
+        rank, _ = rank_and_world_size()
+        if torch.cuda.is_available():  # The host sets it a line later.
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        with on_all_ranks("resume"):
+            try:
+                marks = list(marked_files(Path(config.output, file_name(rank))))
+            except FileNotFoundError:
+                marks = []
+        ranks = from_all_ranks(marks)
+        config.resume = any(all(mark in marks for marks in ranks) for mark in ranks[0])
+        return config
+
+    return get
+
+
 def _check_number_of_ranks(checkpoint: dict[str, Any], path: Path) -> None:
     saved, (_, world_size) = recorded_ranks(checkpoint, path), rank_and_world_size()
     if saved not in (None, world_size):

@@ -20,6 +20,7 @@ from .datasets import FacePairDataset  # noqa: E402
 from .figures_hook import HeadWatchHook  # noqa: E402
 from .finite_hook import SkipNotFiniteHook  # noqa: E402
 from .freeze_hook import FreezeBackboneHook  # noqa: E402
+from .fused_sgd_hook import FuseSGDHook  # noqa: E402
 from .gloo_wrapper import serve_cpu  # noqa: E402
 from .logs import log_to_mmengine  # noqa: E402
 from .margin_hook import MarginScheduleHook  # noqa: E402
@@ -47,6 +48,7 @@ __all__ = [
     "FaceVerificationHook",
     "FreezeBackboneHook",
     "HeadWatchHook",
+    "FuseSGDHook",
     "MarginScheduleHook",
     "PartialFCHook",
     "PartialFCSphereFace2",

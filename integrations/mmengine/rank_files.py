@@ -44,6 +44,7 @@ def shards_folder(checkpoint: str | Path) -> Path:
 
 def shard_of(runner: Runner, head: PartialFCSphereFace2, with_optimizer: bool) -> dict[str, Any]:
     """What this rank alone holds, as `sf2_plugin.shards` reads it."""
+    head.catch_up()
     parameters = dict(head.named_parameters())
     shard: dict[str, Any] = {HEAD: {name: p.detach() for name, p in parameters.items()}}
     if with_optimizer:

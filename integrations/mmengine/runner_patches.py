@@ -22,6 +22,7 @@ from sf2_plugin.distributed import on_all_ranks
 from sf2_plugin.shards import MARK, WORLD_SIZE, copy_centers
 
 from .figures_hook import HeadWatchHook, heads
+from .fused_sgd_hook import fusing_hook
 from .gloo_wrapper import wrapper_without_gpu
 from .method_patches import patch_methods
 from .optimizer_places import optimizers, places
@@ -52,6 +53,8 @@ def _register_hooks(original: Any, runner: Runner, *args: Any, **kwargs: Any) ->
         runner.register_hook(PartialFCHook())
     if heads(runner.model):
         runner.register_hook(HeadWatchHook())
+    if hook := fusing_hook(runner.model):
+        runner.register_hook(hook)
 
 
 def _save_checkpoint(

@@ -52,6 +52,9 @@ class SphereFace2ClsHead(ClsHead):
         topk: which top-k accuracies `cal_acc` gives.
         cal_acc: compute accuracies while training, at the price of all (B, C) cosines.
         partial_fc: share the class centers out over ranks, as above.
+        fuse_sgd: make SGD's step on the class centers within the loss' pass (`FuseSGDHook`).
+        missed_steps: with `partial_fc`, `fuse_sgd` and a sample_rate below 1, what becomes of the
+            steps that a class misses while it is not sampled: "made_up" or "skipped".
         init_cfg: see `mmengine.model.BaseModule`.
         **kwargs: hyperparameters of `sf2_plugin.SphereFace2` (preset, margin, scale, ...), and
             with `partial_fc` sample_rate, negative_weighting and sparse_gradient. Those of
@@ -80,6 +83,8 @@ class SphereFace2ClsHead(ClsHead):
         topk: int | tuple[int, ...] = (1,),
         cal_acc: bool = False,
         partial_fc: bool = False,
+        fuse_sgd: bool = False,
+        missed_steps: str | None = None,
         init_cfg: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -94,6 +99,8 @@ class SphereFace2ClsHead(ClsHead):
         sharding = [name for name in PARTIAL_FC_ARGUMENTS if name in kwargs]
         if sharding and not partial_fc:
             raise ValueError(f"{', '.join(sharding)} needs partial_fc=True")
+        if missed_steps is not None and not (partial_fc and fuse_sgd):
+            raise ValueError("missed_steps needs partial_fc=True and fuse_sgd=True")
         head = PartialFCSphereFace2 if partial_fc else SphereFace2
         loss = head(num_classes, in_channels, **kwargs)
         topk = (topk,) if isinstance(topk, int) else tuple(topk)
@@ -103,6 +110,9 @@ class SphereFace2ClsHead(ClsHead):
         self.num_classes = num_classes
         self.in_channels = in_channels
         self.partial_fc = partial_fc
+        self.fused_sgd: dict[str, str] | None = None
+        if fuse_sgd:
+            self.fused_sgd = {} if missed_steps is None else {"missed_steps": missed_steps}
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         take_arcface_centers(self.loss_module, state, prefix)

@@ -1,4 +1,4 @@
-"""`sf2 bench memory`: what a rank of a sharded head needs, on paper and measured.
+"""`sf2 bench memory`: what a rank of a sharded head needs and receives, on paper and measured.
 
 The bytes follow from the code: what is kept for each class, what a step adds, and what the
 optimizer adds to that. `--measure` runs such a step on a CPU and says how much it took at most.
@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..agreement import NUMBERS
 from ..distributed import classes_of_rank
 from ..engine.memory import nothing_kept
 from ..engine.sweep import default_chunk_size
 from ..options import count
 from ..partial_fc import PartialFCSphereFace2, require_sample_rate
 from ..terminal import json_text, say
-from .measure import peak_memory
+from .measure import MIB, peak_memory
 
-FLOAT = 4
+FLOAT = COUNT = 4
+LABEL = 8
 GIB = 2**30
 
 
@@ -61,22 +63,25 @@ def rank_memory(
         follow each other. ``peak``: the most at any one time.
 
     Raises:
-        ValueError: a sample rate outside 0..1, or below 1 for "fused-sgd".
+        ValueError: a sample rate outside 0..1.
     """
-    _check(sample_rate, optimizer)
+    require_sample_rate(sample_rate)
     classes = len(classes_of_rank(num_classes, 0, ranks))
     row = embedding_size * FLOAT
     tensors = OPTIMIZERS[optimizer]
     taking_part = classes
-    rows = 0
+    rows = behind = 0
     if sample_rate < 1:
         # At most: every face is of another class, and all of them are this rank's.
         present = min(batch, classes)
         taking_part = present + math.ceil(sample_rate * (classes - present))
-        rows = 2 * taking_part * row  # Their centers, copied, and the gradient of the copies.
+        # Their centers, copied, and the gradient of the copies, or their momentum.
+        rows = 2 * taking_part * row
     chunk = default_chunk_size(batch, taking_part, embedding_size, torch.device(device))
     if optimizer == "fused-sgd":
         rows += chunk * row
+        if sample_rate < 1:
+            behind = classes * COUNT  # When each class was last touched.
     if device == "cuda":
         rows += chunk * row  # A chunk's centers in the dtype of the products.
     # Cosines and two buffers beside them; the faces as gathered and at length one, and both
@@ -84,13 +89,24 @@ def rank_memory(
     step = rows + 3 * chunk * batch * FLOAT + 4 * batch * row
     sizes = {
         "centers": classes * row,
-        "optimizer": tensors.kept * classes * row,
+        "optimizer": tensors.kept * classes * row + behind,
         "gradient": tensors.gradient * classes * row,
         "step": step,
         "update": tensors.passing * classes * row,
     }
     together = sizes["centers"] + sizes["optimizer"] + sizes["gradient"]
     return {**sizes, "peak": together + max(sizes["step"], sizes["update"])}
+
+
+def rank_traffic(embedding_size: int = 512, *, ranks: int = 1, batch: int = 1024) -> int:
+    """Bytes that a rank receives in a step, with float32 embeddings; classes do not count.
+
+    The others' faces and labels, what they make of this rank's faces (reduced and scattered), and
+    the numbers that ranks must agree on.
+    """
+    others = batch - batch // ranks
+    row = embedding_size * FLOAT
+    return others * (2 * row + LABEL) + (ranks - 1) * NUMBERS * LABEL
 
 
 def measured_memory(
@@ -103,7 +119,7 @@ def measured_memory(
     optimizer: str = "sgd",
 ) -> int:
     """The peak of `rank_memory` on this CPU: a step with that rank's classes and all the faces."""
-    _check(sample_rate, optimizer)
+    require_sample_rate(sample_rate)
     classes = len(classes_of_rank(num_classes, 0, ranks))
     head = PartialFCSphereFace2(classes, embedding_size, sample_rate=sample_rate)
     trainer: torch.optim.Optimizer
@@ -132,12 +148,6 @@ def measured_memory(
     ]
     with nothing_kept():
         return sum(kept) + peak_memory(step, torch.device("cpu"))
-
-
-def _check(sample_rate: float, optimizer: str) -> None:
-    require_sample_rate(sample_rate)
-    if optimizer == "fused-sgd" and sample_rate < 1:
-        raise ValueError(f"fused-sgd goes with a sample rate of 1 alone, got {sample_rate}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -177,18 +187,24 @@ def run(arguments: argparse.Namespace) -> None:
         ranks: rank_memory(arguments.classes, arguments.dim, ranks=ranks, device=device, **shape)
         for ranks in (*numbers, arguments.ranks)
     }
+    received = {
+        ranks: rank_traffic(arguments.dim, ranks=ranks, batch=arguments.batch) for ranks in rows
+    }
     if arguments.measure:
         rows[arguments.ranks]["measured_peak"] = measured_memory(
             arguments.classes, arguments.dim, ranks=arguments.ranks, **shape
         )
     if arguments.json:
-        say(json_text({"device": device, **shape, "bytes_by_ranks": rows}))
+        figures = {"bytes_by_ranks": rows, "bytes_received_by_ranks": received}
+        say(json_text({"device": device, **shape, **figures}))
         return
     say(
         f"{arguments.classes:,} classes of size {arguments.dim}, batch {arguments.batch}, "
-        f"sample rate {arguments.sample_rate}, {arguments.optimizer}, {device}. GiB a rank:"
+        f"sample rate {arguments.sample_rate}, {arguments.optimizer}, {device}. "
+        "MiB received a step, and GiB a rank:"
     )
     head = (name.replace("_", " ") for name in rows[arguments.ranks])
-    say(" ".join([f"{'ranks':>5}", *(f"{name:>13}" for name in head)]))
+    say(" ".join([f"{'ranks':>5}", f"{'received':>13}", *(f"{name:>13}" for name in head)]))
     for ranks, sizes in rows.items():
-        say(" ".join([f"{ranks:5}", *(f"{size / GIB:13.3f}" for size in sizes.values())]))
+        held = (f"{size / GIB:13.3f}" for size in sizes.values())
+        say(" ".join([f"{ranks:5}", f"{received[ranks] / MIB:13.2f}", *held]))

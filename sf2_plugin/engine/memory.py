@@ -42,6 +42,11 @@ def _keep(memory: np.ndarray) -> None:
     _kept[:] = [memory]
 
 
+def keeps_memory(tensor: Tensor) -> bool:
+    """Whether memory for the likes of `tensor` is worth keeping from one step to the next."""
+    return _keeping and tensor.device.type == "cpu"
+
+
 @contextmanager
 def nothing_kept() -> Iterator[None]:
     """Within, memory is asked for anew every time: to measure what a step takes."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,27 @@ class SGDStep:
         """The next step of `optimizer` on `weight`, whose momentum stays in the optimizer's state.
 
         Raises:
+            TypeError, ValueError: as `group_of`.
+        """
+        group = cls.group_of(optimizer, weight)
+        buffer = None
+        if group["momentum"]:
+            state = optimizer.state[weight]
+            if state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(weight)
+            buffer = state["momentum_buffer"] = state["momentum_buffer"].contiguous()
+        # Each may be a tensor, as the learning rate is where a compiled step should see it change.
+        numbers = [
+            torch.as_tensor(group[name], dtype=torch.float64, device="cpu").reshape(())
+            for name in ("lr", "momentum", "weight_decay")
+        ]
+        return cls(torch.stack(numbers), buffer)
+
+    @staticmethod
+    def group_of(optimizer: torch.optim.SGD, weight: Tensor) -> dict[str, Any]:
+        """The group of the optimizer's parameters that has `weight`, whose step can be made here.
+
+        Raises:
             TypeError: an optimizer other than SGD.
             ValueError: `weight` is not among its parameters, or an option that is not supported.
         """
@@ -40,18 +62,11 @@ class SGDStep:
         for option in ("dampening", "nesterov", "maximize"):
             if group[option]:
                 raise ValueError(f"{option} must be off to fuse SGD, got {group[option]}")
-        buffer = None
-        if group["momentum"]:
-            state = optimizer.state[weight]
-            if state.get("momentum_buffer") is None:
-                state["momentum_buffer"] = torch.zeros_like(weight)
-            buffer = state["momentum_buffer"] = state["momentum_buffer"].contiguous()
-        # Each may be a tensor, as the learning rate is where a compiled step should see it change.
-        numbers = [
-            torch.as_tensor(group[name], dtype=torch.float64, device="cpu").reshape(())
-            for name in ("lr", "momentum", "weight_decay")
-        ]
-        return cls(torch.stack(numbers), buffer)
+        return group
+
+    def on(self, momentum_buffer: Tensor | None) -> "SGDStep":
+        """The same step on other rows, whose momentum that is; it is used where it was."""
+        return SGDStep(self.numbers, None if self.momentum_buffer is None else momentum_buffer)
 
     @cached_property
     def _values(self) -> list[float]:

@@ -40,6 +40,7 @@ def difference_from(head: PartialFCSphereFace2, shards: Shards) -> str | None:
 
 def copy_centers(head: PartialFCSphereFace2, shards: Shards) -> None:
     """As `load_centers`, from shards that were read and fit."""
+    head.catch_up()
     with torch.no_grad():
         head.weight.copy_(shards.rows((HEAD, "weight"), head.classes))
         if shards.has_bias:

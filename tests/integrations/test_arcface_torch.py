@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from sf2_plugin.integrations.arcface_torch import (
+    fusing,
     head_choice,
     margin,
     resuming,
@@ -47,6 +48,7 @@ from sf2_plugin.shards import claim, marks, read_shards
 from sf2_plugin.synthetic import write_synthetic_faces
 
 from ..conftest import REAL_FACES
+from ..parity import relative_error
 from ..ranks import free_port, on_ranks, rank_variables
 
 pytestmark = pytest.mark.timeout(1800)
@@ -367,6 +369,39 @@ def test_a_killed_rank_ends_the_others_and_the_last_checkpoint_resumes(
     path.write_bytes(path.read_bytes()[:-100])
     refused = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU, expect=1)
     assert f"{path}: not readable as a checkpoint of tensors" in refused
+
+
+def test_two_ranks_train_save_and_resume_what_the_hosts_optimizer_makes(host, records):
+    """Of 60 classes 6 have faces, and a tenth of the others is sampled."""
+    found = {}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    for name, options in (("dense", {}), ("fused", dict(fuse_sgd=True))):
+        for epochs in (1, 2):
+            config = write_config(
+                host,
+                name,
+                records,
+                loss="sphereface2",
+                sphereface2=options,
+                num_classes=60,
+                sample_rate=0.1,
+                weight_decay=5e-3,
+                num_epoch=epochs,
+                resume=epochs == 2,
+            )
+            command = [*torchrun, *LAUNCHER, "train_v2.py", config, *ON_CPU]
+            output = run(host, *command)
+            assert ("step of SGD is made within the loss' pass" in output) == bool(options)
+        found[name] = read_shards(host / "work_dirs" / name), losses(output)
+    (shards, measured), (expected, expected_losses) = found["fused"], found["dense"]
+    assert measured == pytest.approx(expected_losses, rel=1e-3)
+    for place in shards.sharded:  # Centers and momentum.
+        rows = [each.rows(place, range(60)) for each in (shards, expected)]
+        assert relative_error(*rows) < 1e-4, place
+    first, other = shards.checkpoints[0], expected.checkpoints[0]
+    assert first["global_step"] == other["global_step"] == 6
+    assert first["state_lr_scheduler"] == other["state_lr_scheduler"]
+    assert first["state_optimizer"]["param_groups"] == other["state_optimizer"]["param_groups"]
 
 
 def patch_of(name):
@@ -742,7 +777,8 @@ def build(monkeypatch):
     """The head that the adapter builds with a config, some number of ranks, a threshold."""
 
     def head(config, ranks=1, threshold=0.0):
-        monkeypatch.setattr(head_choice, "host_config", lambda: config)
+        for module in (head_choice, fusing):
+            monkeypatch.setattr(module, "host_config", lambda: config)
         monkeypatch.setattr(head_choice, "rank_and_world_size", lambda: (0, ranks))
         others = dict(plain=Plain, anything=Anything, renamed=Renamed)
         entries = {name: registry.HeadEntry.of(head) for name, head in others.items()}
@@ -770,6 +806,25 @@ def build(monkeypatch):
             1,
             ValueError,
             "config.sphereface2 asks for sparse_gradient",
+        ),
+        (
+            dict(loss="sphereface2", sphereface2=dict(fuse_sgd=True), optimizer="adamw"),
+            1,
+            ValueError,
+            "config.optimizer must be 'sgd' for config.sphereface2's fuse_sgd, whose step it is",
+        ),
+        (
+            dict(loss="sphereface2", sphereface2=dict(fuse_sgd=True), gradient_acc=2),
+            1,
+            ValueError,
+            "config.gradient_acc must be 1 for config.sphereface2's fuse_sgd",
+        ),
+        (dict(loss="plain", plain=dict(fuse_sgd=True)), 1, ValueError, "only sphereface2 has it"),
+        (
+            dict(loss="sphereface2", sphereface2=dict(missed_steps="skipped")),
+            1,
+            ValueError,
+            "missed_steps, which go with fuse_sgd=True",
         ),
     ],
 )
