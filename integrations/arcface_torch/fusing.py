@@ -45,10 +45,11 @@ def take_fusion(name: str, items: dict[str, Any]) -> Callable[[nn.Module], None]
             )
 
     def wait(head: nn.Module) -> None:
-        if fuse and not isinstance(head, PartialFCSphereFace2):
+        if not fuse:
+            return
+        if not isinstance(head, PartialFCSphereFace2):
             raise ValueError(f"config.{name} asks for {FUSE_SGD}, and only sphereface2 has it")
-        if fuse:
-            _waiting.append(partial(head.fuse_sgd, **missed))
+        _waiting.append(partial(head.fuse_sgd, **missed))
 
     return wait
 
