@@ -307,7 +307,8 @@ class SphereFace2(nn.Module):
         """Probability that a pair of faces with this cosine is of one person; same shape.
 
         The head learns when a face and a class center belong together; this reads the same scale,
-        g and bias for a face and a face.
+        g and bias for a face and a face, which is far too sure. Refit both numbers first: see
+        `sf2_plugin.evaluation.Calibration`, or ``sf2 eval pairs --calibration``.
         """
         return torch.sigmoid(self._log_odds(cosine))
 
