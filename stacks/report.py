@@ -36,8 +36,24 @@ HEAD = """\
 
 The environments this package is tested in, made by `make stacks` (`nox -l` lists them, and
 `nox -s "stack(NAME)"` runs one): each is a pinned set of [`stacks/`](../stacks), or the project's
-own `constraints.txt`, in an environment of its own, with the whole suite run in it on Linux without
-a GPU. Installing this package into them has changed no package that was there.
+own `constraints.txt`, in an environment of its own, with the tests that are named run in it on
+Linux without a GPU. Installing this package into them has changed no package that was there.
+"""
+
+#: Key of a route in the figures of `stacks/hosts.py` -> what it is.
+ROUTES = {
+    "launcher": "arcface_torch, by the launcher",
+    "enable": "arcface_torch, by `enable` in the config",
+    "mmpretrain": "MMPretrain, `tools/train.py`",
+}
+HOSTS = """\
+## The hosts themselves, on real faces
+
+`python stacks/hosts.py NAME --arcface-torch DIR --mmpretrain DIR --faces DIR` trains both hosts, as
+they are in their repositories, on the faces of a few people (eight of Labeled Faces in the Wild,
+six images each, on a CPU), with the switch of one line. A first run is told to end (SIGTERM) once
+it has saved a checkpoint; a second resumes it. With `enable` the host's own command runs, in a copy
+that was edited to run on a CPU, and to import no mxnet where there is none.
 """
 
 
@@ -62,12 +78,12 @@ def commit() -> str:
     return git("rev-parse", "--short=10", "HEAD") + " with changes" * bool(changed)
 
 
-def counted(results: Path) -> dict[str, Any]:
-    """Figures of a file that pytest's --junitxml has written."""
+def counted(results: list[Path]) -> dict[str, Any]:
+    """Figures of files that pytest's --junitxml has written."""
     outcomes: Counter[str] = Counter()
     skips: Counter[str] = Counter()
     failures = {}
-    for case in ElementTree.parse(results).iter("testcase"):
+    for case in (case for path in results for case in ElementTree.parse(path).iter("testcase")):
         outcome = next((e for e in case if e.tag in ("skipped", "failure", "error")), None)
         outcomes["passed" if outcome is None else outcome.tag] += 1
         if outcome is None:
@@ -84,9 +100,10 @@ def counted(results: Path) -> dict[str, Any]:
     }
 
 
-def record(name: str, results: Path) -> None:
+def record(name: str, results: list[Path], tests: str) -> None:
     figures = {
         "commit": commit(),
+        "tests": tests,
         "python": platform.python_version(),
         "versions": {column: installed(names) for column, names in PACKAGES.items()},
         **counted(results),
@@ -97,12 +114,17 @@ def record(name: str, results: Path) -> None:
 
 
 def page(stacks: dict[str, Any]) -> str:
-    columns = ["stack", "commit", "Python", *PACKAGES, "passed", "failed", "skipped"]
+    columns = ["stack", "commit", "Python", *PACKAGES, "tests", "passed", "failed", "skipped"]
     lines = [HEAD, f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, figures in stacks.items():
         cells = [name, figures["commit"], figures["python"]]
         cells += (figures["versions"][column] for column in PACKAGES)
-        cells += [figures["passed"], len(figures["failed"]), sum(figures["skipped"].values())]
+        cells += [
+            figures["tests"],
+            figures["passed"],
+            len(figures["failed"]),
+            sum(figures["skipped"].values()),
+        ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     everywhere = set.intersection(*(set(figures["skipped"]) for figures in stacks.values()))
     lines += ["", "## Not run", "", "Tests skipped in every stack:", ""]
@@ -117,23 +139,41 @@ def page(stacks: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def hosts_section(hosts: dict[str, Any]) -> str:
+    """What `stacks/hosts.py` has found, a line a route into a host."""
+    columns = ["stack", "commit", "host", "loss at step", "told to end at", "resumed, at the end"]
+    lines = [HOSTS, f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for name, figures in hosts.items():
+        for route, host in ROUTES.items():
+            if route in figures:
+                first, resumed = ([*figures[route][run].items()] for run in ("losses", "resumed"))
+                shown = (first[0], first[-1], resumed[-1])
+                cells = [name, figures["commit"], host, *(f"{y:.2f} at {x}" for x, y in shown)]
+                lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     """1 where a test of the run that is recorded has failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["record", "page"])
     parser.add_argument("name", nargs="?")
-    parser.add_argument("results", nargs="?", type=Path)
+    parser.add_argument("results", nargs="*", type=Path)
+    parser.add_argument("--tests", default="all", help="what was run, where that is not all")
     options = parser.parse_args()
     if options.what == "record":
-        record(options.name, options.results)
-    files = (DOCS / "stacks").glob("*.json")
-    stacks = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+        record(options.name, options.results, options.tests)
+    stacks, hosts = (
+        {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")}
+        for folder in (DOCS / "stacks", DOCS / "stacks" / "hosts")
+    )
 
     def age(name: str) -> list[int]:
         return [int(part) for part in stacks[name]["versions"]["torch"].split("+")[0].split(".")]
 
     with atomic_file(DOCS / "stacks.md") as file:
-        file.write(page({name: stacks[name] for name in sorted(stacks, key=age)}).encode())
+        ordered = {name: stacks[name] for name in sorted(stacks, key=age)}
+        file.write(f"{page(ordered)}\n{hosts_section(hosts)}".encode())
     return 1 if options.what == "record" and stacks[options.name]["failed"] else 0
 
 
