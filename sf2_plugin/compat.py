@@ -4,6 +4,7 @@ Supported from torch 2.1 on. Also what torch tells only by names of its own.
 """
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -173,6 +174,15 @@ def reduce_scatter_single(mine: Tensor, everyone: Tensor, group: Any = None) -> 
 def _single_is_served(group: Any) -> bool:
     """Whether the group exchanges single tensors: before torch 2.4, gloo takes lists of them."""
     return Version("2.4") <= TORCH or distributed.get_backend(group) == "nccl"
+
+
+def loss_scaler_of_all_ranks(device_type: str) -> Any:
+    """A GradScaler that skips a step on all ranks or on none."""
+    from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler  # Imports much.
+
+    if "device" in inspect.signature(ShardedGradScaler).parameters:
+        return ShardedGradScaler(device_type)
+    return ShardedGradScaler()  # Before torch 2.3, for CUDA alone.
 
 
 def hook_state_dict(module: nn.Module, *, saved: Callable[..., None], loads: Callable) -> None:

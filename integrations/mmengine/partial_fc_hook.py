@@ -10,9 +10,9 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
-from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
 from sf2_plugin import PartialFCSphereFace2
+from sf2_plugin.compat import loss_scaler_of_all_ranks
 
 from .clipping import clip_grad_norm_over_ranks
 from .optimizer_places import optimizers, places
@@ -54,7 +54,7 @@ class PartialFCHook(Hook):
                 wrapper.clip_func = functools.partial(clip_grad_norm_over_ranks, head.weight)
             scaler = getattr(wrapper, "loss_scaler", None)
             if scaler is not None and scaler.is_enabled() and get_world_size() > 1:
-                wrapper.loss_scaler = ShardedGradScaler(head.weight.device.type)
+                wrapper.loss_scaler = loss_scaler_of_all_ranks(head.weight.device.type)
                 wrapper.loss_scaler.load_state_dict(scaler.state_dict())
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
