@@ -37,6 +37,7 @@ from sf2_plugin.shards import HEAD, MARK, read_shards, waiting
 from ..devices import needs
 from ..parity import relative_error
 
+pytestmark = pytest.mark.timeout(1800)  # Two ranks on a machine with no core to spare.
 #: A class count that two ranks do not divide.
 NUM_CLASSES, SIZE, GLOBAL_BATCH, EPOCHS = 11, 6, 8, 4
 #: Half of it clips every step.
@@ -212,7 +213,7 @@ def ranks(folder, plain):
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert result.returncode == 0, result.stderr[-5000:]
     return [torch.load(folder / f"rank_{rank}.pt", weights_only=False) for rank in range(2)]
