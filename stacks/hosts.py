@@ -95,6 +95,15 @@ def run(command: list[str], folder: Path, stop_at: Path | None = None) -> str:
     return printed
 
 
+def going_on(losses: dict[str, float], resumed: dict[str, float]) -> dict:
+    """Losses by step of a run and of the one that resumes it: after its epoch, and lower."""
+    if int(min(resumed, key=int)) <= FIGURES["batch_count"]:
+        raise RuntimeError(f"the second run began anew: {resumed}")
+    if not list(resumed.values())[-1] < next(iter(losses.values())):
+        raise RuntimeError(f"the loss has not fallen: {losses}, {resumed}")
+    return {"commit": commit(), "losses": losses, "resumed": resumed}
+
+
 def arcface_torch(host: Path, records: Path, enable: bool) -> dict:
     """Losses by step of the host in `host`, a copy; with its own command, edited for a CPU."""
     output = host / "out"
@@ -125,11 +134,8 @@ def arcface_torch(host: Path, records: Path, enable: bool) -> dict:
         return {step: float(loss) for loss, step in found}
 
     first, second = train(resume=False), train(resume=True)
-    return {
-        "losses": losses(first),
-        "resumed": losses(second),
-        "patches": sorted(set(re.findall(r"sf2-plugin, (\w+): ", first))),
-    }
+    patches = sorted(set(re.findall(r"sf2-plugin, (\w+): ", first)))
+    return {**going_on(losses(first), losses(second)), "patches": patches}
 
 
 def mmpretrain(host: Path, faces: Path, work: Path) -> dict:
@@ -138,13 +144,13 @@ def mmpretrain(host: Path, faces: Path, work: Path) -> dict:
     config.write_text(MMPRETRAIN.format(configs=CONFIGS, faces=str(faces), **FIGURES))
     output = work / "out"
     command = ["tools/train.py", str(config), "--work-dir", str(output)]
-    run(command, host, output / "epoch_1.pth")
+    run(command, host, output / "last_checkpoint")  # By which MMEngine finds it, once it is whole.
     run([*command, "--resume"], host)
     runs = []
     for path in sorted(output.glob("*/vis_data/scalars.json")):
         lines = map(json.loads, path.read_text().splitlines())
         runs.append({str(line["step"]): line["loss"] for line in lines})
-    return {"losses": runs[0], "resumed": runs[1]}
+    return going_on(*runs)
 
 
 def main() -> int:
@@ -159,7 +165,7 @@ def main() -> int:
         records = folder / "records"
         pack = ["-m", "sf2_plugin.cli", "data", "pack", str(faces), "--out", str(records)]
         subprocess.run([sys.executable, *pack], check=True)
-        found = {"commit": commit(), **FIGURES}
+        found: dict = dict(FIGURES)
         for route in ("launcher", "enable"):
             host = folder / route
             shutil.copytree(options.arcface_torch, host)

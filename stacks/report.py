@@ -147,9 +147,10 @@ def hosts_section(hosts: dict[str, Any]) -> str:
     for name, figures in hosts.items():
         for route, host in ROUTES.items():
             if route in figures:
-                first, resumed = ([*figures[route][run].items()] for run in ("losses", "resumed"))
+                run = figures[route]
+                first, resumed = [*run["losses"].items()], [*run["resumed"].items()]
                 shown = (first[0], first[-1], resumed[-1])
-                cells = [name, figures["commit"], host, *(f"{y:.2f} at {x}" for x, y in shown)]
+                cells = [name, run["commit"], host, *(f"{y:.2f} at {x}" for x, y in shown)]
                 lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
