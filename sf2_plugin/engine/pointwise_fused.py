@@ -73,7 +73,7 @@ class FusedPointwise(TritonPointwise):
         capability = torch.cuda.get_device_capability(x.device) if x.is_cuda else (0, 0)
         self.setting = setting_for(capability, x.dtype)
         self.parts = self.setting.parts * (2 if recipe.gradient == "exact" else 1)
-        super().__init__(x, weight, labels, bias, recipe, **kwargs)
+        super().__init__(x.contiguous(), weight, labels, bias, recipe, **kwargs)
         self.tiles_of_faces = -(-len(x) // self.setting.faces)
         bands = -(-len(self.lengths) // self.setting.classes)
         parts = bands * self.tiles_of_faces * self.parts
