@@ -13,31 +13,15 @@ from . import __version__
 from .options import Parser, add_commands
 from .terminal import answers_alone, complain
 
-#: Name -> ("module:function", what it does). The function is given the command's parser, adds its
-#: arguments and sets the default `run`, a callable that takes the parsed arguments.
+#: The commands, as `add_commands` takes them.
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "demo": (
-        "sf2_plugin.commands.demo:add_arguments",
-        "train a face model and verify people unseen",
-    ),
-    "data": (
-        "sf2_plugin.commands.data:add_arguments",
-        "align, check, audit, split, pair and pack faces",
-    ),
-    "shards": ("sf2_plugin.commands.shards:add_arguments", "show, reshard, import sharded heads"),
-    "eval": ("sf2_plugin.commands.eval:add_arguments", "verify, identify, calibrate a model"),
-    "export": (
-        "sf2_plugin.commands.export:add_arguments",
-        "write a checkpoint as a package for insightface and products",
-    ),
-    "doctor": (
-        "sf2_plugin.commands.doctor:add_arguments",
-        "say what is installed and whether a host runs",
-    ),
-    "bench": (
-        "sf2_plugin.commands.bench:add_arguments",
-        "measure time and memory against other heads",
-    ),
+    "demo": (".demo", "train a face model and verify people unseen"),
+    "data": (".data", "align, check, audit, split, pair and pack faces"),
+    "shards": (".shards", "show, reshard, import sharded heads"),
+    "eval": (".eval", "verify, identify, calibrate a model"),
+    "export": (".export", "write a checkpoint as a package for insightface and products"),
+    "doctor": (".doctor", "say what is installed and whether a host runs"),
+    "bench": (".bench", "measure time and memory against other heads"),
 }
 
 BAD_INPUT = 2

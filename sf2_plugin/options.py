@@ -11,7 +11,7 @@ from .terminal import complain
 class Parser(argparse.ArgumentParser):
     """A parser that imports a command's module only when the command is used."""
 
-    def __init__(self, *args: Any, target: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, target: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.target = target
         self.add_argument(
@@ -23,9 +23,10 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self.target:
-            module, function = self.target.split(":")
-            self.target = None
-            getattr(importlib.import_module(module), function)(self)
+            module, _, function = self.target.partition(":")
+            self.target = ""
+            commands = importlib.import_module(module, "sf2_plugin.commands")
+            getattr(commands, function or "add_arguments")(self)
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
@@ -34,7 +35,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_commands(parser: argparse.ArgumentParser, commands: Mapping[str, tuple[str, str]]) -> None:
-    """Give `parser` the subcommands of a table of name -> ("module:function", what it does)."""
+    """Give `parser` the subcommands of a table.
+
+    Args:
+        commands: name -> (target, what it does). A target is "module:function", of which the
+            function is given the command's parser, adds its arguments and sets the default `run`,
+            a callable that takes the parsed arguments; `add_arguments` where none is named. A
+            module with a dot before it is one of `sf2_plugin.commands`.
+    """
     choices = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     for name, (target, summary) in commands.items():
         choices.add_parser(name, target=target, help=summary, description=f"{summary}.")

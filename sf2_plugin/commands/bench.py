@@ -5,8 +5,8 @@ import argparse
 from ..options import add_commands
 
 COMMANDS = {
-    "head": ("sf2_plugin.bench.head_timing:add_arguments", "one head's forward and backward pass"),
-    "memory": ("sf2_plugin.bench.rank_memory:add_arguments", "what a rank of a sharded head needs"),
+    "head": ("..bench.head_timing", "one head's forward and backward pass"),
+    "memory": ("..bench.rank_memory", "what a rank of a sharded head needs"),
 }
 
 

@@ -14,29 +14,17 @@ from ..terminal import json_text, say
 from .models import Model
 
 COMMANDS = {
-    "align": ("sf2_plugin.commands.data_align:add_arguments", "cut faces from photos, 112 x 112"),
-    "check": (
-        "sf2_plugin.commands.data_check:add_arguments",
-        "find damaged, tiny and duplicate images, and people in two folders",
-    ),
-    "audit": (
-        "sf2_plugin.commands.data_audit:add_arguments",
-        "find labels that look wrong, by a model",
-    ),
-    "split": (
-        "sf2_plugin.commands.data_split:add_arguments",
-        "divide people, never their images, into train and val",
-    ),
-    "pairs": (
-        "sf2_plugin.commands.data_pairs:add_arguments",
-        "make a pair list and a .bin to verify with",
-    ),
+    "align": (".data_align", "cut faces from photos, 112 x 112"),
+    "check": (".data_check", "find damaged, tiny and duplicate images, and people in two folders"),
+    "audit": (".data_audit", "find labels that look wrong, by a model"),
+    "split": (".data_split", "divide people, never their images, into train and val"),
+    "pairs": (".data_pairs", "make a pair list and a .bin to verify with"),
     "pack": (
-        "sf2_plugin.commands.data_pack:add_pack_arguments",
+        ".data_pack:add_pack_arguments",
         "write a folder of people as train.rec, train.idx and property",
     ),
     "unpack": (
-        "sf2_plugin.commands.data_pack:add_unpack_arguments",
+        ".data_pack:add_unpack_arguments",
         "write train.rec and train.idx as a folder of people",
     ),
 }

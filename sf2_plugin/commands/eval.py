@@ -5,15 +5,9 @@ import argparse
 from ..options import add_commands
 
 COMMANDS = {
-    "pairs": ("sf2_plugin.commands.eval_pairs:add_arguments", "verify pairs of faces, 1:1"),
-    "templates": (
-        "sf2_plugin.commands.eval_templates:add_arguments",
-        "verify pairs of templates, 1:1, as IJB-B and IJB-C",
-    ),
-    "identify": (
-        "sf2_plugin.commands.eval_identify:add_arguments",
-        "search people in a gallery, 1:N, closed-set and open-set",
-    ),
+    "pairs": (".eval_pairs", "verify pairs of faces, 1:1"),
+    "templates": (".eval_templates", "verify pairs of templates, 1:1, as IJB-B and IJB-C"),
+    "identify": (".eval_identify", "search people in a gallery, 1:N, closed-set and open-set"),
 }
 
 

@@ -13,22 +13,21 @@ from ..shards.imports import import_shards
 from ..shards.resharding import reshard, write_shards
 from ..terminal import json_text, say
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_commands(parser, COMMANDS)
-
-
 COMMANDS = {
-    "show": ("sf2_plugin.commands.shards:add_show_arguments", "what a sharded checkpoint holds"),
+    "show": (".shards:add_show_arguments", "what a sharded checkpoint holds"),
     "reshard": (
-        "sf2_plugin.commands.shards:add_reshard_arguments",
+        ".shards:add_reshard_arguments",
         "the same checkpoint for another number of ranks",
     ),
     "import": (
-        "sf2_plugin.commands.shards:add_import_arguments",
+        ".shards:add_import_arguments",
         "class centers that other code trained, as a checkpoint of this head",
     ),
 }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_commands(parser, COMMANDS)
 
 
 def add_show_arguments(parser: argparse.ArgumentParser) -> None:
