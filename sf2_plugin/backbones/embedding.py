@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,21 +84,13 @@ def embed_images(
     embeddings: NDArray[np.float32] | None = None
     for start in range(0, len(images), images_a_part):
         part = range(start, min(start + images_a_part, len(images)))
-        encoded = [_read(images[i]) for i in part]
-        points = None if landmarks is None else np.asarray(landmarks[start : part.stop], np.float32)
-        path = cache and cache / f"{_part_key(settings, encoded, points)}.npy"
+        read = [_read(images[i], i, None if landmarks is None else landmarks[i]) for i in part]
+        path = cache and cache / f"{_part_key(settings, read)}.npy"
         embedded = _load_part(path, len(part)) if path else None
         if embedded is None:
-            names = [_name(images[i], i) for i in part]
             embedded = np.concatenate(
                 [
-                    _embed_batch(
-                        backbone,
-                        encoded[first : first + images_a_batch],
-                        names[first : first + images_a_batch],
-                        None if points is None else points[first : first + images_a_batch],
-                        flip_test,
-                    )
+                    _embed_batch(backbone, read[first : first + images_a_batch], flip_test)
                     for first in range(0, len(part), images_a_batch)
                 ]
             )
@@ -112,47 +105,44 @@ def embed_images(
     return embeddings
 
 
+class _Image(NamedTuple):
+    name: str
+    encoded: bytes
+    landmarks: NDArray[np.float32] | None
+
+
+def _read(image: bytes | Path, place: int, landmarks: NDArray[np.floating] | None) -> _Image:
+    points = None if landmarks is None else np.asarray(landmarks, np.float32)
+    if isinstance(image, bytes):
+        return _Image(f"image {place}", image, points)
+    return _Image(str(image), Path(image).read_bytes(), points)
+
+
 def _embed_batch(
-    backbone: Backbone,
-    encoded: list[bytes],
-    names: list[str],
-    landmarks: NDArray[np.float32] | None,
-    flip_test: bool,
+    backbone: Backbone, images: Sequence[_Image], flip_test: bool
 ) -> NDArray[np.float32]:
-    embedded = backbone.embed(_views(encoded, names, landmarks, flip_test))
-    return embedded.reshape(len(encoded), -1, embedded.shape[1]).sum(axis=1)
+    embedded = backbone.embed(_views(images, flip_test))
+    return embedded.reshape(len(images), -1, embedded.shape[1]).sum(axis=1)
 
 
-def _views(
-    encoded: list[bytes],
-    names: list[str],
-    landmarks: NDArray[np.float32] | None,
-    flip_test: bool,
-) -> Iterator[Pixels]:
+def _views(images: Sequence[_Image], flip_test: bool) -> Iterator[Pixels]:
     """Each face as it is asked for, and with flip test its mirror image after it."""
-    for i, (image, name) in enumerate(zip(encoded, names, strict=True)):
-        face = decode_image(image, name, whole=landmarks is not None)
+    for name, encoded, landmarks in images:
+        face = decode_image(encoded, name, whole=landmarks is not None)
         if landmarks is not None:
-            face = align_face(face, landmarks[i])
+            face = align_face(face, landmarks)
         yield face
         if flip_test:
             yield face[:, ::-1]
 
 
-def _read(image: bytes | Path) -> bytes:
-    return image if isinstance(image, bytes) else Path(image).read_bytes()
-
-
-def _name(image: bytes | Path, place: int) -> str:
-    return f"image {place}" if isinstance(image, bytes) else str(image)
-
-
-def _part_key(settings: str, encoded: list[bytes], points: NDArray[np.float32] | None) -> str:
+def _part_key(settings: str, images: Sequence[_Image]) -> str:
     key = hashlib.sha256(settings.encode())
-    for image in encoded:
-        key.update(hashlib.sha256(image).digest())
-    if points is not None:
-        key.update(points.tobytes())
+    for image in images:
+        key.update(hashlib.sha256(image.encoded).digest())
+    for image in images:
+        if image.landmarks is not None:
+            key.update(image.landmarks.tobytes())
     return key.hexdigest()
 
 

@@ -2,7 +2,6 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..torch_files import load_torch_file
+from ..weights import named_tensors
 from .checkpoints import (
     HEAD,
     OPTIMIZER,
@@ -26,7 +26,7 @@ from .marks import MARK, new_mark
 from .places import Place, replaced
 
 #: Parts of a name that say how a model was wrapped or filed, not what a tensor is.
-WRAPPERS = {"module", "_orig_mod", "state_dict", "model", "model_state_dict", "ema_state_dict"}
+WRAPPERS = {"module", "state_dict", "model", "model_state_dict", "ema_state_dict"}
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,10 @@ def with_bias_to_train(checkpoint: Checkpoint) -> Checkpoint:
 def _head_of_file(path: Path) -> OrderedDict[str, Tensor]:
     content = load_torch_file(path)
     tensors: dict[str, Tensor] = {}
-    for name, tensor in _named_tensors(content, ""):
-        tensors.setdefault(name, tensor)
+    by_name = named_tensors(content)
+    for name in sorted(by_name, key=_is_average):
+        parts = [part for part in name.split(".") if part not in WRAPPERS]
+        tensors.setdefault(".".join(parts), by_name[name])
     for form in FORMS:
         found = [name for name in tensors if form.fits(name)]
         if len(found) > 1:
@@ -171,17 +173,9 @@ def _head_of_file(path: Path) -> OrderedDict[str, Tensor]:
     return head
 
 
-def _named_tensors(content: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """Tensors in nested dicts, by their names without `WRAPPERS`; averaged ones come last."""
-    if isinstance(content, Tensor):
-        yield prefix, content
-    if isinstance(content, dict):
-        names = [name for name in content if isinstance(name, str)]
-        for name in sorted(names, key=lambda name: name.startswith("ema")):
-            parts = [prefix, *name.split(".")]
-            yield from _named_tensors(
-                content[name], ".".join(part for part in parts if part and part not in WRAPPERS)
-            )
+def _is_average(name: str) -> bool:
+    """Whether a tensor is of a copy of the model, as in `ema_state_dict`, and not the trained."""
+    return any(part.startswith("ema") for part in name.split("."))
 
 
 def _refuse_sub_centers(content: Any, weight: Tensor, where: str) -> None:
