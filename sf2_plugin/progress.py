@@ -3,9 +3,12 @@
 import sys
 from collections.abc import Callable
 
+#: Called, again and again, with how many are done and how many there are in all.
+Progress = Callable[[int, int], None]
 
-def progress_bar(what: str) -> Callable[[int, int], None]:
-    """A function of (done, total) that draws how far `what` is, on standard error.
+
+def progress_bar(what: str) -> Progress:
+    """What draws how far `what` is, on standard error.
 
     It draws nothing where standard error is not a terminal, or tqdm is not installed.
     """

@@ -9,7 +9,7 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from ..data.alignment import align_face
 from ..data.arrays import read_arrays
 from ..data.images import decode_image
 from ..evaluation.input_checks import Pixels
+from ..progress import Progress
 from .protocol import Backbone
 
 BATCH_SIZE = 128
@@ -45,7 +46,7 @@ def embed_images(
     batch_size: int = BATCH_SIZE,
     cache: Path | None = None,
     model_digest: str = "",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Embed images, each once.
 

@@ -9,6 +9,8 @@ from statistics import median
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from ..progress import Progress
+
 Step = Callable[[], None]
 
 MIB = 2**20
@@ -18,7 +20,7 @@ def interleaved_medians(
     steps: Mapping[str, Step],
     rounds: int,
     device: torch.device,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> dict[str, float]:
     """Median milliseconds of each step over `rounds` rounds, after one that warms up.
 

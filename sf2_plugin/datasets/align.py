@@ -23,6 +23,7 @@ from ..atomic import atomic_file
 from ..data.alignment import align_face
 from ..data.folders import check_apart
 from ..data.images import IMAGE_SUFFIXES, decode_image, encode_jpeg, encode_png
+from ..progress import Progress
 from ..reading import UnreadableFile
 from .faces import PICKS, Faces
 
@@ -82,7 +83,7 @@ def align_photos(
     settings: str,
     pick: str = "largest",
     format: str = "png",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> AlignReport:
     """Cut a face from each photo of `folder`, to the same place below `out`.
 
@@ -92,7 +93,6 @@ def align_photos(
             was begun with others is refused.
         pick: which of several faces, one of `PICKS`.
         format: `png`, which keeps every grey level, or `jpg`.
-        progress: called as progress(photos done, photos in all).
 
     Raises:
         ValueError: no photos, no landmarks of any of them, no face in any of them, or an `out` that

@@ -16,7 +16,6 @@ B 2002). A model that was trained on the wrong labels has drawn the faces to the
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +26,7 @@ from ..evaluation import Calibration
 from ..evaluation.calibration import g
 from ..evaluation.input_checks import Bools, Floats, Ids, as_embeddings
 from ..evaluation.vectors import unit
+from ..progress import Progress
 from ..requirements import require
 
 #: The loss's own, for models without a head of this kind; the order of the labels needs no more.
@@ -82,7 +82,7 @@ def audit_labels(
     calibration: Calibration | None = None,
     *,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> LabelAudit:
     """Judge the labels of images by their embeddings.
 
@@ -91,7 +91,6 @@ def audit_labels(
         labels: (images,) people, 0 to C - 1.
         calibration: the head's; of it, t alone decides the order.
         seed: of the labels drawn at random.
-        progress: called as progress(images done, images in all).
 
     The time is that of a product (images, D) (D, C), the memory that of the embeddings.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from ..data.folders import people_of
 from ..data.images import decode_image
+from ..progress import Progress
 from ..reading import UnreadableFile
 from .likeness import Hash, look_alike, perceptual_hash
 
@@ -66,14 +67,13 @@ def check_folder(
     *,
     min_size: int = 64,
     distance: int = 16,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CheckReport:
     """Look at every image of `folder/PERSON/*`; of each, some hundred bytes are kept.
 
     Args:
         min_size: an image with a shorter side is tiny.
         distance: bits of 256 in which images that look the same may differ.
-        progress: called as progress(images done, images in all).
 
     Raises:
         ValueError: no people.

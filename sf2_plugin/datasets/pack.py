@@ -5,21 +5,21 @@ The records hold numbers for people; `people.txt`, a line a person in their orde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..atomic import atomic_file, atomic_folder
 from ..data import FaceRecords, decode_image, read_face_folder, write_records
+from ..progress import Progress
 from ..reading import reading
 
 PEOPLE = "people.txt"
 #: How encoded images begin, and the suffix of their files.
 _BEGINNINGS = {b"\xff\xd8": ".jpg", b"\x89PNG": ".png", b"BM": ".bmp", b"RIFF": ".webp"}
-Progress = Callable[[int, int], None] | None
 
 
 def pack_folder(
-    folder: str | Path, out: str | Path, *, progress: Progress = None
+    folder: str | Path, out: str | Path, *, progress: Progress | None = None
 ) -> tuple[int, int]:
     """Write `folder/PERSON/*` as `train.rec`, `train.idx`, `property` and `people.txt` in `out`.
 
@@ -62,7 +62,7 @@ def pack_folder(
 
 
 def unpack_records(
-    folder: str | Path, out: str | Path, *, progress: Progress = None
+    folder: str | Path, out: str | Path, *, progress: Progress | None = None
 ) -> tuple[int, int]:
     """Write the faces of `train.rec` and `train.idx` in `folder` as `out/PERSON/NUMBER.jpg`.
 

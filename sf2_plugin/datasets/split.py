@@ -6,13 +6,13 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..atomic import atomic_folder
 from ..data import FaceFolder, read_face_folder
 from ..data.folders import check_apart
+from ..progress import Progress
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def write_split(
     seed: int = 0,
     min_images: int = 2,
     copy: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SplitReport:
     """Divide `folder/PERSON/*` into `out/train/PERSON/*` and `out/val/PERSON/*`.
 
@@ -71,7 +71,6 @@ def write_split(
     Args:
         names: of the two parts.
         copy: images instead of second names of them (hard links).
-        progress: called as progress(images done, images in all).
 
     Others as in `split_people`.
     """

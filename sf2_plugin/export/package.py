@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ..data import PairSet
 from ..deploy import FaceModel, load
 from ..deploy.folder import CALIBRATION, CARD, DETECTOR, MANIFEST, NETWORK, OWN_KEY, VERSION
 from ..evaluation import Calibration
+from ..progress import Progress
 from ..terminal import json_text
 from .card import model_card
 from .checking import check_package
@@ -74,7 +74,7 @@ def export_package(
     path: Path,
     out: Path,
     options: Options = Options(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write a package of a checkpoint's backbone.
 

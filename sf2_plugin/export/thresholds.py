@@ -1,7 +1,6 @@
 """What a product needs beside the network: probabilities, and thresholds at false accept rates."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ..data import PairSet, read_pairs
 from ..evaluation import Calibration, CalibrationReport, PairReport, evaluate_calibration
 from ..evaluation.calibration import refit_pairs
 from ..evaluation.pairs import check_pairs, verify_pairs
+from ..progress import Progress
 
 FAR_TARGETS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 FOLDS = 10
@@ -94,7 +94,7 @@ def measure(
     source: str,
     pairs: PairSet,
     path: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Thresholds:
     """Refit a calibration on the first half of a pair set's folds, judge it on the second, as `sf2
     eval pairs --calibration` does; and measure thresholds on all of it.

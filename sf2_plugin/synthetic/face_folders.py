@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..atomic import atomic_folder
 from ..data import encode_jpeg, write_pair_bin
+from ..progress import Progress
 from .drawing import draw_face
 
 
@@ -40,7 +41,7 @@ def write_synthetic_faces(
     pairs_per_fold: int = 400,
     folds: int = 10,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     processes: int = 1,
 ) -> Path:
     """Draw a data set: `train/PERSON/*.jpg`, `val/PERSON/*.jpg`, `val_pairs.txt` and `val.bin`.
