@@ -16,103 +16,52 @@ from .margins import MARGIN_TYPES, margin_named, phi_negative, phi_positive
 GRADIENTS = ("detached", "exact")
 WEIGHT_NORMS = ("in_place", "in_graph")
 
-#: The authors' code, https://github.com/ydwen/opensphere; a bare `Recipe()` is this too.
-OPENSPHERE: Mapping[str, Any] = MappingProxyType(
-    dict(
-        margin_type="C",
-        lam=0.7,
-        scale=40.0,
-        margin=0.4,
-        t=3.0,
-        loss_weight=50.0,
-        gradient="detached",
-        weight_norm="in_place",
-        bias="closed_form",
-        interclass_filtering_threshold=0.0,
-    )
-)
 
-#: The paper's own setting for VGGFace2 (margin type "C"; with "A" or "M" the margins of
-#: `sf2_plugin.margins`, 0.5 and 1.7): a fifth of the loss weight that the code has by default.
-PAPER: Mapping[str, Any] = MappingProxyType(
-    dict(
-        margin_type="C",
-        lam=0.7,
-        scale=40.0,
-        margin=0.4,
-        t=3.0,
-        loss_weight=10.0,
-        gradient="detached",
-        weight_norm="in_place",
-        bias="closed_form",
-        interclass_filtering_threshold=0.0,
-    )
-)
+def _preset(**values: Any) -> Mapping[str, Any]:
+    return MappingProxyType(values)
 
-#: The authors' configuration for MS1M with IResNet-100,
-#: https://github.com/ydwen/opensphere/blob/main/config/train/ms1m_iresnet100_sphereface2.yml,
-#: whose alpha is lam. They train it in batches of 512 and clip the whole gradient at norm 100.
-OPENSPHERE_MS1M: Mapping[str, Any] = MappingProxyType(
-    dict(
-        margin_type="C",
-        lam=0.8,
-        scale=64.0,
-        margin=0.5,
-        t=3.0,
-        loss_weight=50.0,
-        gradient="detached",
-        weight_norm="in_place",
-        bias="closed_form",
-        interclass_filtering_threshold=0.0,
-    )
-)
-
-#: Speaker verification, https://github.com/wenet-e2e/wespeaker.
-WESPEAKER: Mapping[str, Any] = MappingProxyType(
-    dict(
-        margin_type="C",
-        lam=0.7,
-        scale=32.0,
-        margin=0.2,
-        t=3.0,
-        loss_weight="scale",
-        gradient="exact",
-        weight_norm="in_graph",
-        bias=0.0,
-        interclass_filtering_threshold=0.0,
-    )
-)
-
-#: Zhou et al., "UniFace: Unified Cross-Entropy Loss for Deep Face Recognition", ICCV 2023,
-#: https://github.com/CVI-SZU/UniFace. Their threshold is on the other side of the equation and
-#: their margin on the positives alone: it is twice this one, and their bias ours with its sign
-#: turned, less scale * margin. Their code also clamps each logit to -scale..scale, which takes the
-#: gradient from where it is largest; this does not.
-UNIFACE: Mapping[str, Any] = MappingProxyType(
-    dict(
-        margin_type="C",
-        lam=0.5,
-        scale=64.0,
-        margin=0.2,
-        t=1.0,
-        loss_weight=128.0,
-        gradient="exact",
-        weight_norm="in_graph",
-        bias="uniface",
-        interclass_filtering_threshold=0.0,
-    )
-)
 
 #: Known-good sets, each written in full.
-PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "opensphere": OPENSPHERE,
-        "paper": PAPER,
-        "opensphere-ms1m": OPENSPHERE_MS1M,
-        "wespeaker": WESPEAKER,
-        "uniface": UNIFACE,
-    }
-)
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
+    # The authors' code, https://github.com/ydwen/opensphere; a bare `Recipe()` is this too.
+    "opensphere": _preset(
+        margin_type="C", lam=0.7, scale=40.0, margin=0.4, t=3.0, loss_weight=50.0,
+        gradient="detached", weight_norm="in_place", bias="closed_form",
+        interclass_filtering_threshold=0.0,
+    ),
+    # The paper's own setting for VGGFace2 (margin type "C"; with "A" or "M" the margins of
+    # `sf2_plugin.margins`, 0.5 and 1.7): a fifth of the loss weight that the code has by default.
+    "paper": _preset(
+        margin_type="C", lam=0.7, scale=40.0, margin=0.4, t=3.0, loss_weight=10.0,
+        gradient="detached", weight_norm="in_place", bias="closed_form",
+        interclass_filtering_threshold=0.0,
+    ),
+    # The authors' configuration for MS1M with IResNet-100,
+    # https://github.com/ydwen/opensphere/blob/main/config/train/ms1m_iresnet100_sphereface2.yml,
+    # whose alpha is lam. They train it in batches of 512 and clip the whole gradient at norm 100.
+    "opensphere-ms1m": _preset(
+        margin_type="C", lam=0.8, scale=64.0, margin=0.5, t=3.0, loss_weight=50.0,
+        gradient="detached", weight_norm="in_place", bias="closed_form",
+        interclass_filtering_threshold=0.0,
+    ),
+    # Speaker verification, https://github.com/wenet-e2e/wespeaker.
+    "wespeaker": _preset(
+        margin_type="C", lam=0.7, scale=32.0, margin=0.2, t=3.0, loss_weight="scale",
+        gradient="exact", weight_norm="in_graph", bias=0.0,
+        interclass_filtering_threshold=0.0,
+    ),
+    # Zhou et al., "UniFace: Unified Cross-Entropy Loss for Deep Face Recognition", ICCV 2023,
+    # https://github.com/CVI-SZU/UniFace. Their threshold is on the other side of the equation and
+    # their margin on the positives alone: it is twice this one, and their bias ours with its sign
+    # turned, less scale * margin. Their code also clamps each logit to -scale..scale, which takes
+    # the gradient from where it is largest; this does not.
+    "uniface": _preset(
+        margin_type="C", lam=0.5, scale=64.0, margin=0.2, t=1.0, loss_weight=128.0,
+        gradient="exact", weight_norm="in_graph", bias="uniface",
+        interclass_filtering_threshold=0.0,
+    ),
+})  # fmt: skip
+_DEFAULT = PRESETS["opensphere"]
 
 
 @dataclass(frozen=True)
@@ -139,16 +88,16 @@ class Recipe:
         ValueError: a value lies outside its domain.
     """
 
-    margin_type: str = OPENSPHERE["margin_type"]
-    lam: float = OPENSPHERE["lam"]
-    scale: float = OPENSPHERE["scale"]
-    margin: float = OPENSPHERE["margin"]
-    t: float = OPENSPHERE["t"]
-    loss_weight: float = OPENSPHERE["loss_weight"]
-    gradient: str = OPENSPHERE["gradient"]
-    weight_norm: str = OPENSPHERE["weight_norm"]
-    bias: float | str = OPENSPHERE["bias"]
-    interclass_filtering_threshold: float = OPENSPHERE["interclass_filtering_threshold"]
+    margin_type: str = _DEFAULT["margin_type"]
+    lam: float = _DEFAULT["lam"]
+    scale: float = _DEFAULT["scale"]
+    margin: float = _DEFAULT["margin"]
+    t: float = _DEFAULT["t"]
+    loss_weight: float = _DEFAULT["loss_weight"]
+    gradient: str = _DEFAULT["gradient"]
+    weight_norm: str = _DEFAULT["weight_norm"]
+    bias: float | str = _DEFAULT["bias"]
+    interclass_filtering_threshold: float = _DEFAULT["interclass_filtering_threshold"]
 
     _packed: ClassVar[Tensor]  # Each instance's own, and no field.
 
