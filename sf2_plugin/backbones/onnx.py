@@ -17,18 +17,9 @@ from .onnx_graph import RANGES, Preprocessing, read_preprocessing
 from .protocol import resized
 
 _SIZE = 112
-_DTYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    "tensor(uint8)": "uint8",
-    "tensor(int8)": "int8",
-    "tensor(uint16)": "uint16",
-    "tensor(int16)": "int16",
-    "tensor(uint32)": "uint32",
-    "tensor(int32)": "int32",
-    "tensor(uint64)": "uint64",
-    "tensor(int64)": "int64",
+_FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+_DTYPES = _FLOATS | {
+    f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 #: Widths that embeddings have; other outputs of a network are logits, landmarks, poses.
 _WIDTHS = range(64, 2049)
@@ -286,9 +277,6 @@ class OnnxBackbone:
                 f"it answers {_shape(embedded.shape)} for {step} faces; (batch, D) is wanted"
             )
         return rows[: len(faces)]
-
-
-_FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 
 
 def _session(onnxruntime: Any, model: str | bytes, providers: list[str] | None = None) -> Any:

@@ -1,7 +1,8 @@
 """A package tried as its users will: what its readers answer, against the checkpoint."""
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,8 @@ def _agreement(
     for batch in BATCHES:
         for start in range(0, len(faces) - batch + 1, batch):
             part = slice(start, start + batch)
-            try:
+            with _as_refusal(f"{name} cannot embed {batch} faces"):
                 embedded = np.asarray(reader(faces[part]))
-            except Exception as error:
-                reason = " ".join(str(error).split())[:300]
-                raise ValueError(f"{name} cannot embed {batch} faces: {reason}") from error
             if embedded.shape != expected[part].shape:
                 raise ValueError(
                     f"{name} gives {embedded.shape} for {batch} faces, not {expected[part].shape}"
@@ -143,11 +141,8 @@ def _of_rgb(get_feat: Callable[[list[Pixels]], NDArray]) -> Reader:
 
 
 def _opened(get_model: Any, path: Path, **options: Any) -> Any:
-    try:
+    with _as_refusal(f"insightface does not open {path.name}"):
         model = get_model(str(path), providers=["CPUExecutionProvider"], **options)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"insightface does not open {path.name}: {reason}") from error
     if getattr(model, "taskname", None) != "recognition":
         raise ValueError(f"insightface does not take {path.name} for a model of recognition")
     return model
@@ -156,11 +151,18 @@ def _opened(get_model: Any, path: Path, **options: Any) -> Any:
 def _face_analysis(folder: Path) -> Any:
     """The recognition model of `FaceAnalysis`, which has looked at an image."""
     FaceAnalysis = importlib.import_module("insightface.app").FaceAnalysis
-    try:
+    with _as_refusal("insightface's FaceAnalysis cannot use the detector"):
         app = FaceAnalysis(name=str(folder), providers=["CPUExecutionProvider"])
         app.prepare(ctx_id=-1, det_size=(128, 128))
         app.get(np.zeros((128, 128, 3), np.uint8))
         return app.models["recognition"]
+
+
+@contextmanager
+def _as_refusal(what: str) -> Iterator[None]:
+    """Readers fail in ways of their own."""
+    try:
+        yield
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ValueError(f"insightface's FaceAnalysis cannot use the detector: {reason}") from error
+        raise ValueError(f"{what}: {reason}") from error

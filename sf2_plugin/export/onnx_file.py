@@ -54,24 +54,24 @@ def network_to_onnx(
         shape = tuple(network(example).shape)
     if len(shape) != 2 or shape[0] != 2:
         raise ValueError(f"the network must give (N, D) embeddings, got {shape} for 2 faces")
-    export = _current if _chosen(exporter) == "current" else _legacy
+    exporter = _chosen(exporter)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "network.onnx"
         try:
-            export(network, example, path, opset)
+            _export(network, example, path, opset, exporter)
             model = onnx.load(str(path))
             onnx.checker.check_model(model)
         except Exception as error:  # Exporters have a hundred ways to fail.
             reason = " ".join(str(error).split())[:300]
             raise ValueError(
-                f"torch {torch.__version__} cannot export the network by its {_chosen(exporter)} "
-                f"exporter: {type(error).__name__}: {reason}"
+                f"torch {torch.__version__} cannot export the network by its {exporter} exporter: "
+                f"{type(error).__name__}: {reason}"
             ) from error
     written = max(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
     if written != opset:
         raise ValueError(
-            f"opset must be one that torch's {_chosen(exporter)} exporter writes, got {opset}: it "
-            f"wrote {written}"
+            f"opset must be one that torch's {exporter} exporter writes, got {opset}: it wrote "
+            f"{written}"
         )
     if fp16:
         model = _in_half_precision(model)
@@ -95,32 +95,24 @@ def _chosen(exporter: str) -> str:
     return exporter
 
 
-def _current(network: nn.Module, example: torch.Tensor, path: Path, opset: int) -> None:
-    torch.onnx.export(
-        network,
-        (example,),
-        str(path),
-        dynamo=True,
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        opset_version=opset,
-        external_data=False,
-        verbose=False,
-    )
-
-
-def _legacy(network: nn.Module, example: torch.Tensor, path: Path, opset: int) -> None:
-    # torch 2.1 to 2.4 know no other, or call it so by default.
-    named = "dynamo" in inspect.signature(torch.onnx.export).parameters
-    options: dict[str, Any] = {"dynamo": False} if named else {}
+def _export(
+    network: nn.Module, example: torch.Tensor, path: Path, opset: int, exporter: str
+) -> None:
+    options: dict[str, Any]
+    if exporter == "current":
+        shapes = ({0: torch.export.Dim("batch")},)
+        options = dict(dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False)
+    else:
+        options = dict(dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}})
+        # torch 2.1 to 2.4 know no other, or call it so by default.
+        if "dynamo" in inspect.signature(torch.onnx.export).parameters:
+            options["dynamo"] = False
     torch.onnx.export(
         network,
         (example,),
         str(path),
         input_names=[INPUT],
         output_names=[OUTPUT],
-        dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
         opset_version=opset,
         **options,
     )
