@@ -5,23 +5,57 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .options import Parser, add_commands
+from .options import Commands, Parser, add_commands
 from .terminal import answers_alone, complain
 
-#: The commands, as `add_commands` takes them.
-COMMANDS: Mapping[str, tuple[str, str]] = {
+DATA: Commands = {
+    "align": (".data_align", "cut faces from photos, 112 x 112"),
+    "check": (".data_check", "find damaged, tiny and duplicate images, and people in two folders"),
+    "audit": (".data_audit", "find labels that look wrong, by a model"),
+    "split": (".data_split", "divide people, never their images, into train and val"),
+    "pairs": (".data_pairs", "make a pair list and a .bin to verify with"),
+    "pack": (
+        ".data_pack:add_pack_arguments",
+        "write a folder of people as train.rec, train.idx and property",
+    ),
+    "unpack": (
+        ".data_pack:add_unpack_arguments",
+        "write train.rec and train.idx as a folder of people",
+    ),
+}
+SHARDS: Commands = {
+    "show": (".shards:add_show_arguments", "what a sharded checkpoint holds"),
+    "reshard": (
+        ".shards:add_reshard_arguments",
+        "the same checkpoint for another number of ranks",
+    ),
+    "import": (
+        ".shards:add_import_arguments",
+        "class centers that other code trained, as a checkpoint of this head",
+    ),
+}
+EVAL: Commands = {
+    "pairs": (".eval_pairs", "verify pairs of faces, 1:1"),
+    "templates": (".eval_templates", "verify pairs of templates, 1:1, as IJB-B and IJB-C"),
+    "identify": (".eval_identify", "search people in a gallery, 1:N, closed-set and open-set"),
+}
+BENCH: Commands = {
+    "head": ("..bench.head_timing", "one head's forward and backward pass"),
+    "memory": ("..bench.rank_memory", "what a rank of a sharded head needs"),
+}
+COMMANDS: Commands = {
     "demo": (".demo", "train a face model and verify people unseen"),
-    "data": (".data", "align, check, audit, split, pair and pack faces"),
-    "shards": (".shards", "show, reshard, import sharded heads"),
-    "eval": (".eval", "verify, identify, calibrate a model"),
+    "data": (DATA, "align, check, audit, split, pair and pack faces"),
+    "shards": (SHARDS, "show, reshard, import sharded heads"),
+    "eval": (EVAL, "verify, identify, calibrate a model"),
     "export": (".export", "write a checkpoint as a package for insightface and products"),
     "doctor": (".doctor", "say what is installed and whether a host runs"),
-    "bench": (".bench", "measure time and memory against other heads"),
+    "bench": (BENCH, "measure time and memory against other heads"),
 }
 
 BAD_INPUT = 2

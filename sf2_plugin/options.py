@@ -34,18 +34,22 @@ class Parser(argparse.ArgumentParser):
         self.exit(2)
 
 
-def add_commands(parser: argparse.ArgumentParser, commands: Mapping[str, tuple[str, str]]) -> None:
-    """Give `parser` the subcommands of a table.
+#: Name -> (what is to be done, what it does in words). The first is another such table, or
+#: "module:function": the function is given the command's parser, adds its arguments and sets the
+#: default `run`, a callable that takes the parsed arguments. It is `add_arguments` where none is
+#: named, and a module with a dot before it is one of `sf2_plugin.commands`.
+Commands = Mapping[str, tuple[Any, str]]
 
-    Args:
-        commands: name -> (target, what it does). A target is "module:function", of which the
-            function is given the command's parser, adds its arguments and sets the default `run`,
-            a callable that takes the parsed arguments; `add_arguments` where none is named. A
-            module with a dot before it is one of `sf2_plugin.commands`.
-    """
+
+def add_commands(parser: argparse.ArgumentParser, commands: Commands) -> None:
+    """Give `parser` the subcommands of a table."""
     choices = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for name, (target, summary) in commands.items():
-        choices.add_parser(name, target=target, help=summary, description=f"{summary}.")
+    for name, (done_by, summary) in commands.items():
+        words: dict[str, Any] = dict(help=summary, description=f"{summary}.")
+        if isinstance(done_by, str):
+            choices.add_parser(name, target=done_by, **words)
+        else:
+            add_commands(choices.add_parser(name, **words), done_by)
 
 
 def count(text: str) -> int:

@@ -6,28 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..backbones.opening import holds_mmengines_own
-from ..options import add_commands, count
+from ..options import count
 from ..progress import progress_bar
 from ..shards.checkpoints import Checkpoint, Shards, read_shards
 from ..shards.imports import import_shards
 from ..shards.resharding import reshard, write_shards
 from ..terminal import json_text, say
-
-COMMANDS = {
-    "show": (".shards:add_show_arguments", "what a sharded checkpoint holds"),
-    "reshard": (
-        ".shards:add_reshard_arguments",
-        "the same checkpoint for another number of ranks",
-    ),
-    "import": (
-        ".shards:add_import_arguments",
-        "class centers that other code trained, as a checkpoint of this head",
-    ),
-}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_commands(parser, COMMANDS)
 
 
 def add_show_arguments(parser: argparse.ArgumentParser) -> None:
