@@ -7,7 +7,7 @@ from .interruption import end_when_told
 
 
 def script() -> NoReturn:
-    """Run `sys.argv`; whoever tells the process to end, be it in its imports, is obeyed at once."""
+    """Run `sys.argv`; a signal to end is obeyed at once, in the middle of imports too."""
     end_when_told()
     from .cli import main
 

@@ -103,7 +103,7 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _line(error: Exception) -> tuple[str, int]:
-    """What to say of an error, and the status."""
+    """The line that tells an error, and the exit status."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror}", BAD_INPUT
     if isinstance(error, (ValueError, ImportError, OSError)):
@@ -127,7 +127,7 @@ _show_anothers_warning = warnings.showwarning
 def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, *place: Any, **other: Any
 ) -> None:
-    """This package's own in a line, as errors are."""
+    """Show this package's own warnings in one line, as its errors are."""
     if Path(filename).is_relative_to(Path(__file__).parent):
         complain(f"sf2: warning: {message}")
     else:

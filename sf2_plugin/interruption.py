@@ -42,7 +42,7 @@ def end_when_told() -> None:
 
 
 def _end_children() -> None:
-    """Linux lists them; elsewhere those that are told by the terminal, or notice, end."""
+    """End child processes where Linux lists them; elsewhere they notice, or the terminal tells."""
     for thread in os.listdir("/proc/self/task"):
         with open(f"/proc/self/task/{thread}/children") as children:
             for child in children.read().split():

@@ -62,7 +62,7 @@ def count(text: str) -> int:
 
 
 def add_outside_option(parser: argparse.ArgumentParser) -> None:
-    """For what reads images that a list names."""
+    """Add `--follow-outside`, for commands that read images that a list names."""
     parser.add_argument(
         "--follow-outside",
         action="store_true",

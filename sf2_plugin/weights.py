@@ -45,7 +45,7 @@ def load_checkpoint(path: str | Path) -> Any:
 
 
 def _is_safetensors(path: str | Path) -> bool:
-    """A length, and as many bytes of JSON."""
+    """Whether a file begins as safetensors do: a length, and as many bytes of JSON."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         return 2 <= length <= os.fstat(file.fileno()).st_size - 8 and file.read(1) == b"{"

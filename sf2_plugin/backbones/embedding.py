@@ -148,7 +148,7 @@ def _part_key(settings: str, images: Sequence[_Image]) -> str:
 
 
 def _is_writable(cache: Path) -> bool:
-    """Tried before the work, not after it."""
+    """Try to write to the cache before the work, not after it."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cache):
@@ -159,7 +159,7 @@ def _is_writable(cache: Path) -> bool:
 
 
 def _store(path: Path, embedded: NDArray[np.float32]) -> bool:
-    """Whether it was stored: a disk that is full costs nobody the embeddings."""
+    """Store a part, and say whether that worked: a full disk costs nobody the embeddings."""
     try:
         with atomic_file(path) as file:
             np.save(file, embedded)

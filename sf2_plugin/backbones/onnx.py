@@ -217,7 +217,7 @@ class OnnxBackbone:
         self.inputs["output"] = f"{self.output}: {widths[self.output]} numbers, {how}"
 
     def _step(self, faces: NDArray, alone: NDArray | None) -> int | None:
-        """None for any number at once; 1 where the file says so and does not keep it."""
+        """How many faces to run at once: None for any number, 1 where two come out otherwise."""
         try:
             (together,) = self._run([self.output], faces)
         except ValueError:
@@ -229,7 +229,7 @@ class OnnxBackbone:
         return None if np.linalg.norm(first - again) <= 0.02 * np.linalg.norm(first) else 1
 
     def _prepared(self, batch: NDArray[np.float32]) -> NDArray:
-        """Of (B, 3, H, W) in 0..255, RGB, what the input wants."""
+        """Turn faces (B, 3, H, W), RGB in 0..255, into what the input takes."""
         if self.bgr:
             batch = batch[:, ::-1]
         if self.mean.any() or (self.std != 1).any():
@@ -267,7 +267,7 @@ class OnnxBackbone:
         return np.concatenate(parts).astype(np.float32, copy=False)
 
     def _rows(self, faces: NDArray, step: int) -> NDArray:
-        """(B, D) of at most `step` faces, run as so many."""
+        """Embed at most `step` faces, padded to that many: (B, D)."""
         missing = step - len(faces)
         padded = np.concatenate([faces, np.repeat(faces[-1:], missing, axis=0)])
         (embedded,) = self._run([self.output], padded)

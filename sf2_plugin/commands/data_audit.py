@@ -59,10 +59,7 @@ def _calibration(model: Model) -> Calibration | None:
 
 
 def _labels(
-    audit: LabelAudit,
-    given: argparse.Namespace,
-    faces: FaceFolder,
-    calibration: Calibration | None,
+    audit: LabelAudit, given: argparse.Namespace, faces: FaceFolder, calibration: Calibration | None
 ) -> list[dict[str, Any]]:
     chosen = audit.listed(given.probability)
     labels = [
@@ -89,7 +86,7 @@ def _text(figures: dict[str, Any], calibration: Calibration | None) -> str:
     lines = [
         f"{figures['images']} images of {figures['people']} people; "
         f"{figures['judged']} labels judged, {100 * figures['wrong_share']:.1f} % of them wrong by "
-        "estimate",
+        "estimate"
     ]
     if figures["listed"]:
         right = figures["expected_precision"]

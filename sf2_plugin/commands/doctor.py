@@ -19,11 +19,7 @@ from ..requirements import version
 from ..terminal import json_text, say
 
 #: Host -> the module of its adapter whose `switch` tries it.
-HOSTS = {
-    "arcface_torch": "checkout",
-    "mmengine": "switch_trial",
-    "mmpretrain": "head_trial",
-}
+HOSTS = {"arcface_torch": "checkout", "mmengine": "switch_trial", "mmpretrain": "head_trial"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

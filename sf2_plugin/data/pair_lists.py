@@ -76,7 +76,7 @@ def read_list(path: Path, root: str | Path | None, outside: bool) -> Pairs:
 
 
 def _lines(path: Path) -> Iterator[_Line]:
-    """Those that are not blank, counted from 1; a byte-order mark tells the encoding."""
+    """Read the lines that are not blank, counted from 1; a byte-order mark tells the encoding."""
     with reading(path):
         content = path.read_bytes()
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -132,7 +132,7 @@ def own_folder(beside: Path) -> Path:
 
 
 def _folder(beside: Path, kind: _Reader, lines: list[_Line]) -> Path:
-    """That of this project's own lists or, where no `val` is beside it, a benchmark's usual."""
+    """Find the images: as this project's lists have them, else in a benchmark's usual folder."""
     folder = own_folder(beside)
     if folder != beside or kind is _paths:
         return folder
@@ -165,7 +165,7 @@ def _paths(lines: list[_Line], root: ImageRoot) -> Pairs:
 
 
 def _with_spaces(text: str, root: ImageRoot) -> list[str] | None:
-    """The two paths and the flag of a line that spaces alone part: where both images are there."""
+    """Split a line where that leaves two paths, of images that are there, and the flag."""
     names, _, flag = text.rpartition(" ")
     names = names.strip()
     if len(names) > 2000:

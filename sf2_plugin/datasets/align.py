@@ -133,7 +133,7 @@ def align_photos(
 def _align(
     folder: Path, photo: str, out: Path, name: str, find: Finder, pick: str
 ) -> dict[str, Any]:
-    """Write the photo's face; the line of the log."""
+    """Write the photo's face, and return its line of the log."""
     entry: dict[str, Any] = {"path": photo, "faces": 0, "landmarks": None}
     try:
         pixels = decode_image(folder / photo, whole=True)

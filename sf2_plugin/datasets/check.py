@@ -63,11 +63,7 @@ class _Image:
 
 
 def check_folder(
-    folder: str | Path,
-    *,
-    min_size: int = 64,
-    distance: int = 16,
-    progress: Progress | None = None,
+    folder: str | Path, *, min_size: int = 64, distance: int = 16, progress: Progress | None = None
 ) -> CheckReport:
     """Look at every image of `folder/PERSON/*`; of each, some hundred bytes are kept.
 

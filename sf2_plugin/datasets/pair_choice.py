@@ -238,11 +238,7 @@ def _holds(root: Path, folder: Path) -> bool:
 
 
 def write_pairs(
-    folder: Path,
-    faces: FaceFolder,
-    pairs: FacePairs,
-    pair_list: Path | None,
-    pair_bin: Path | None,
+    folder: Path, faces: FaceFolder, pairs: FacePairs, pair_list: Path | None, pair_bin: Path | None
 ) -> None:
     """Write a pair list, whose paths `read_pair_list` finds, and a `.bin`, which holds the images.
 

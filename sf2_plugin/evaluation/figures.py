@@ -43,7 +43,7 @@ class Figure:
 
 
 class Report(ABC):
-    """Base of all reports: what a list of figures is shown as."""
+    """Base of all reports: one list of figures, shown as a table, as JSON and in logs."""
 
     @abstractmethod
     def figures(self) -> list[Figure]:

@@ -116,10 +116,7 @@ def verify_pairs(
 
 
 def check_pairs(
-    name: str,
-    issame: ArrayLike,
-    folds: int = 10,
-    far_targets: Sequence[float] = FAR_TARGETS,
+    name: str, issame: ArrayLike, folds: int = 10, far_targets: Sequence[float] = FAR_TARGETS
 ) -> None:
     """Refuse what `verify_pairs` would refuse of a pair set, before its faces are embedded.
 

@@ -112,9 +112,7 @@ def verify_templates(
         norm_weighting=norm_weighting,
     )
     scores = score_pairs(
-        template_features,
-        rows_of(first, template_ids, "p1"),
-        rows_of(second, template_ids, "p2"),
+        template_features, rows_of(first, template_ids, "p1"), rows_of(second, template_ids, "p2")
     )
     # Cuts off what arithmetic leaves of ties, without another sort of millions.
     scores = np.rint(scores * _GRID) / _GRID

@@ -160,7 +160,7 @@ def _face_analysis(folder: Path) -> Any:
 
 @contextmanager
 def _as_refusal(what: str) -> Iterator[None]:
-    """Readers fail in ways of their own."""
+    """Turn whatever a reader raises, each in its own way, into a ValueError."""
     try:
         yield
     except Exception as error:

@@ -26,12 +26,7 @@ INPUT, OUTPUT = "face", "embedding"
 
 
 def network_to_onnx(
-    network: nn.Module,
-    size: int,
-    *,
-    opset: int = OPSET,
-    fp16: bool = False,
-    exporter: str = "auto",
+    network: nn.Module, size: int, *, opset: int = OPSET, fp16: bool = False, exporter: str = "auto"
 ) -> Any:
     """An `onnx.ModelProto` of a network: input `face` (batch, 3, size, size), float32, and output
     `embedding` (batch, D), float32.
@@ -154,7 +149,7 @@ def _in_half_precision(model: Any) -> Any:
 
 
 def _name(model: Any, size: int, width: int) -> None:
-    """Shapes that readers go by, and names that InsightFace's reader does not go by."""
+    """Give the graph shapes that readers go by, and names that mislead no reader."""
     graph = model.graph
     _set_shape(graph.input[0], ["batch", 3, size, size])
     _set_shape(graph.output[0], ["batch", width])

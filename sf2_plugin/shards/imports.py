@@ -102,7 +102,7 @@ def import_shards(source: str | Path, num_classes: int | None = None) -> Shards:
 
 
 def _recorded(ranks: int) -> dict[str, Any]:
-    """What is imported together is a set of its own."""
+    """The entries that make one set of the files that are imported together."""
     return {WORLD_SIZE: ranks, MARK: new_mark()}
 
 

@@ -146,7 +146,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 def _to_disk(folder: Path) -> None:
-    """Names, too, outlive a loss of power."""
+    """Flush a folder's names to disk, so that they too outlive a loss of power."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:  # Not every system opens folders.
