@@ -26,6 +26,8 @@ from sf2_plugin.bench.peers import Head, Shape, built_peer, parse_peers
 
 #: The batch is the global one: every rank brings its share.
 BATCH, CLASSES, DIM = 256, 100_000, 512
+#: Whose step makes the optimizer's too.
+FUSED = "this head, fused SGD"
 
 
 def measure(rank: int, world_size: int, threads: int, given: Any, folder: str) -> None:
@@ -46,7 +48,8 @@ def measure(rank: int, world_size: int, threads: int, given: Any, folder: str) -
             sparse = PartialFCSphereFace2(
                 given.classes, DIM, sample_rate=rate, sparse_gradient=True
             )
-            heads = {"PartialFC_V2": peer, "this head": Head(own, own)}
+            fused = PartialFCSphereFace2(given.classes, DIM, sample_rate=rate)
+            heads = {"PartialFC_V2": peer, "this head": Head(own, own), FUSED: Head(fused, fused)}
             if rate < 1:
                 heads["this head, sparse gradient"] = Head(sparse, sparse)
             figures[str(rate)] = rounds(heads, x, labels, given.rounds)
@@ -58,10 +61,11 @@ def measure(rank: int, world_size: int, threads: int, given: Any, folder: str) -
 def rounds(heads: dict[str, Head], x: torch.Tensor, labels: torch.Tensor, count: int) -> Any:
     """Median milliseconds of each head's step, and of its optimizer's."""
     optimizers = {name: optimizer_of(head.module) for name, head in heads.items()}
+    heads[FUSED].module.fuse_sgd(optimizers[FUSED])
     times: dict[str, dict[str, list[float]]] = {
-        name: {"step_ms": [], "optimizer_ms": []} for name in heads
+        name: {"step_ms": [], "optimizer_ms": [], "together_ms": []} for name in heads
     }
-    for _ in range(count + 1):
+    for _ in range(count + 2):  # In the first, the fused step waits for what backward begins with.
         for name, head in heads.items():
             head.module.zero_grad(set_to_none=True)
             x.grad = None
@@ -69,8 +73,9 @@ def rounds(heads: dict[str, Head], x: torch.Tensor, labels: torch.Tensor, count:
             optimizer = timed(optimizers[name].step)
             times[name]["step_ms"].append(step)
             times[name]["optimizer_ms"].append(optimizer)
+            times[name]["together_ms"].append(step + optimizer)
     return {
-        name: {what: round(median(measured[1:]), 1) for what, measured in each.items()}
+        name: {what: round(median(measured[2:]), 1) for what, measured in each.items()}
         for name, each in times.items()
     }
 
@@ -106,9 +111,10 @@ def main() -> None:
             multiprocessing.spawn(measure, arguments, nprocs=world_size)
             figures = json.loads(Path(folder, "figures").read_text())
         for each in figures.values():
-            peer = each["PartialFC_V2"]["step_ms"]
-            for name in each:
-                each[name]["speedup"] = round(peer / each[name]["step_ms"], 2)
+            peer = dict(each["PartialFC_V2"])
+            for row in each.values():
+                row["speedup"] = round(peer["step_ms"] / row["step_ms"], 2)
+                row["speedup_together"] = round(peer["together_ms"] / row["together_ms"], 2)
         answer["ranks"][world_size] = {"threads": threads, "sample_rate": figures}
     answer.update(environment(torch.device("cpu")))
     text = json.dumps(answer, indent=2)
