@@ -104,10 +104,11 @@ def test_a_lost_rank_is_started_again_and_trains_what_would_have_been_trained(tm
         port = listener.getsockname()[1]
     machines = [launch(tmp_path, port) for _ in range(2)]
     try:
-        printed = [machine.communicate(timeout=300)[0] for machine in machines]
+        printed = [machine.communicate(timeout=500)[0] for machine in machines]
     finally:
         for machine in machines:
-            machine.kill()
+            machine.terminate()  # Which an agent passes on to its rank.
+            machine.wait(timeout=60)
     assert [machine.returncode for machine in machines] == [0, 0], "\n".join(printed)[-5000:]
     assert "exitcode: -9" in "".join(printed)  # As torchrun says what SIGKILL is.
     for rank in range(2):
