@@ -158,6 +158,23 @@ def dynamics(study: Study) -> Stages:
     ]
 
 
+#: How SphereFace2 may start, as shipped but for it.
+STARTS: dict[str, tuple[tuple[str, float], ...]] = {
+    "closed-form bias, random centers": (),
+    "bias fitted to the first faces": (("fitted_bias", 1.0),),
+    "centers at people's means": (("mean_centers", 1.0),),
+    "centers at people's means, bias fitted": (("fitted_bias", 1.0), ("mean_centers", 1.0)),
+}
+
+
+def starts(study: Study) -> Stages:
+    yield [
+        study.shipped("sf2-C", seed=seed, loop=loop)
+        for seed in study.seeds
+        for loop in STARTS.values()
+    ]
+
+
 def on_pixels(study: Study) -> Stages:
     """The searched hyperparameters, with the other backbone."""
     yield [
@@ -226,6 +243,7 @@ PARTS = {
     "noise": Part("Which loss bears labels that are wrong?", noise),
     "dynamics": Part("Why does the loss rise at first, and what starts it better?", dynamics),
     "pixels": Part("Is it the same with a backbone that sees pixels?", on_pixels),
+    "starts": Part("Does a better start train better to the end?", starts),
     "few people": Part("Which loss does with a tenth or a third of the people?", few_people),
     "as shipped": Part("What without a search?", as_shipped),
     "nobody": Part("Do faces of nobody, label -1, help?", nobody),

@@ -49,6 +49,7 @@ LOOP = {
     "rate_warmup": 1.0,  # Epochs until the rate is reached.
     "weight_warmup": 1.0,  # Steps until the loss has its whole weight.
     "bias_shift": 0.0,  # Added to the initial bias.
+    "fitted_bias": 0.0,  # 1: the bias starts where the first faces' loss is least.
     "bias_rate": 1.0,  # The bias' learning rate over the others'.
     "centers_momentum": MOMENTUM,
     "mean_centers": 0.0,  # 1: class centers start at their people's mean embedding.
@@ -449,6 +450,8 @@ def _train(run: Run, faces: Faces, checkout: Path | None) -> dict[str, Any]:
         _means_as_centers(backbone, head, views, labels)
     if loop["bias_shift"]:
         head.bias.data += loop["bias_shift"]
+    if loop["fitted_bias"]:
+        _fit_bias(backbone, head, views, labels)
 
     steps = max(len(views) // BATCH, 1)
     optimizer = torch.optim.SGD(
@@ -565,6 +568,20 @@ def _means_as_centers(backbone: nn.Module, head: Any, views: Tensor, labels: Ten
     with torch.no_grad():
         sums = torch.zeros_like(head.weight).index_add_(0, labels, x)
         head.weight.copy_(functional.normalize(sums))
+
+
+@torch.no_grad()
+def _fit_bias(backbone: nn.Module, head: Any, views: Tensor, labels: Tensor) -> None:
+    """The bias starts where the loss of some faces is least, in which it is convex."""
+    some = torch.arange(0, len(views), max(len(views) // 256, 1))
+    x = backbone(views[some, 0].float())
+    low, high = -200.0, 200.0
+    while high - low > 0.01:
+        third, losses = (high - low) / 3, []
+        for bias in (low + third, high - third):
+            head.bias.fill_(bias)
+            losses.append(head(x, labels[some]).item())
+        low, high = (low, high - third) if losses[0] < losses[1] else (low + third, high)
 
 
 def _scores(backbone: nn.Module, images: np.ndarray, pairs: np.ndarray) -> list[float]:
