@@ -8,6 +8,7 @@ HOSTS ?=
 STACK ?=
 TESTS ?=
 QUICK ?=
+PAIRS ?=
 
 .PHONY: demo test test-arcface stacks lint docs bench bench-gpu accuracy build clean
 
@@ -67,7 +68,7 @@ bench-gpu:
 	$(PYTHON) benchmarks/report.py || status=1; \
 	exit $$status
 
-# The study of docs/accuracy.md, which goes on where it was stopped. FACES and TESTS (NAME=DIR ...)
+# The study of docs/accuracy.md, which goes on where it was stopped. FACES and PAIRS (NAME=DIR ...)
 # are folders with pairs, faces are drawn where FACES is left out; QUICK=1 asks the first question.
 ACCURACY_RUNS ?= accuracy_runs
 
@@ -75,7 +76,7 @@ accuracy: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.accuracy --out "$(ACCURACY_RUNS)" \
 		$(if $(FACES),--faces "$(abspath $(FACES))") $(if $(QUICK),--quick) \
 		$(if $(ARCFACE_TORCH),--arcface-torch "$(abspath $(ARCFACE_TORCH))") \
-		$(foreach test,$(TESTS),--test $(test))
+		$(foreach test,$(PAIRS),--test $(test))
 	$(BIN)/python -m benchmarks.accuracy_report --runs "$(ACCURACY_RUNS)" --out "$(ACCURACY_RUNS)/page"
 
 build: $(VENV)/.installed

@@ -111,11 +111,7 @@ def clean(study: Study) -> Stages:
 
 
 def as_shipped(study: Study) -> Stages:
-    yield [
-        study.shipped(loss, seed=seed)
-        for seed in study.seeds[:3]
-        for loss in study.having("arcface-mm", "cosface", "sf2-C")
-    ]
+    yield [study.shipped(loss, seed=seed) for seed in study.seeds for loss in study.losses]
 
 
 def noise(study: Study) -> Stages:
@@ -233,6 +229,8 @@ class Part:
     question: str
     runs: Callable[[Study], Stages]
     quick: bool = False
+    #: Whether it goes by what "search" finds.
+    searched: bool = True
 
 
 #: In the order in which they run. One threshold for all, and calibration, ask nothing new: the
@@ -241,11 +239,13 @@ PARTS = {
     "search": Part("Which rate, margin and scale suit a loss, on people held out?", search, True),
     "clean": Part("Which loss verifies strangers best?", clean, True),
     "noise": Part("Which loss bears labels that are wrong?", noise),
-    "dynamics": Part("Why does the loss rise at first, and what starts it better?", dynamics),
+    "dynamics": Part(
+        "Why does the loss rise at first, and what starts it better?", dynamics, searched=False
+    ),
     "pixels": Part("Is it the same with a backbone that sees pixels?", on_pixels),
-    "starts": Part("Does a better start train better to the end?", starts),
+    "starts": Part("Does a better start train better to the end?", starts, searched=False),
     "few people": Part("Which loss does with a tenth or a third of the people?", few_people),
-    "as shipped": Part("What without a search?", as_shipped),
+    "as shipped": Part("What without a search?", as_shipped, searched=False),
     "nobody": Part("Do faces of nobody, label -1, help?", nobody),
     "precision": Part("Do half-precision products or a fused step cost accuracy?", precision),
     "sampling": Part("What does sampling the negatives cost?", sampling),
@@ -365,8 +365,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     losses = arguments.losses or available_losses(checkout)
-    # The others go by what the search finds, which is not searched again.
-    parts = list(dict.fromkeys(["search", *(arguments.parts or PARTS)]))
+    parts = arguments.parts or list(PARTS)
+    if any(PARTS[part].searched for part in parts):
+        parts = list(dict.fromkeys(["search", *parts]))
     seeds = arguments.seeds
     if arguments.quick:
         losses = [n for n in losses if n in ("softmax", "arcface-mm", "cosface", "sf2-C")]

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy import DYNAMICS, DYNAMICS_EPOCHS
+from benchmarks.accuracy import DYNAMICS, DYNAMICS_EPOCHS, STARTS
 from benchmarks.face_training import BATCH, CLIP, LOSSES, MOMENTUM, SEEN, WEIGHT_DECAY, Faces, Run
 from benchmarks.report import markdown
 from sf2_plugin.atomic import atomic_file
 from sf2_plugin.evaluation import verify_scores
-from sf2_plugin.evaluation.calibration import Calibration, evaluate_calibration
+from sf2_plugin.evaluation.calibration import Calibration, evaluate_calibration, g
 from sf2_plugin.evaluation.roc import Roc, roc_curve
+from sf2_plugin.recipe import Recipe, closed_form_bias
 
 DOCS = Path(__file__).parents[1] / "docs"
 NAMES = {
@@ -37,6 +38,7 @@ NAMES = {
 }
 #: The losses that the parts after "clean" compare.
 COMPARED = ("arcface", "cosface", "sf2-C")
+SOFTMAXES = ("arcface-mm", "arcface", "cosface", "softmax")
 #: Settings by share of wrong labels.
 WRONG: dict[float, dict[str, float]] = {0: {}} | {s: {"noise": s} for s in (0.2, 0.4, 0.6)}
 #: The one threshold is the first test's for this FAR.
@@ -209,11 +211,13 @@ class Page:
         if chosen is None:
             return []
         wanted = {"loss": loss, "epochs": epochs or self.epochs, **chosen, **changes}
-        return [
-            run
-            for run in self.runs
-            if {k: v for k, v in run["settings"].items() if k != "seed"} == wanted
-        ]
+        return [run for run in self.runs if _but_seed(run) == wanted]
+
+    def shipped(self, loss: str, **changes: Any) -> list[Figures]:
+        """The runs of a loss as it is shipped, with `changes` and nothing else."""
+        wanted = Run(loss, epochs=self.epochs, **changes).settings()
+        wanted = {"epochs": self.epochs, **json.loads(json.dumps(wanted))}
+        return [run for run in self.runs if _but_seed(run) == wanted]
 
     @property
     def epochs(self) -> int:
@@ -221,6 +225,10 @@ class Page:
 
     def losses(self, **changes: Any) -> list[str]:
         return [loss for loss in LOSSES if self.tuned(loss, **changes)]
+
+
+def _but_seed(run: Figures) -> dict[str, Any]:
+    return {name: value for name, value in run["settings"].items() if name != "seed"}
 
 
 def by_seed(runs: list[Figures], test: str, figure: str) -> dict[int, float]:
@@ -244,34 +252,41 @@ def head_section(page: Page) -> str:
 A study of many small runs that anyone can make again:
 
 ```bash
-make accuracy FACES=DIR TESTS=NAME=DIR ARCFACE_TORCH=insightface/recognition/arcface_torch
+make accuracy FACES=DIR PAIRS=NAME=DIR ARCFACE_TORCH=insightface/recognition/arcface_torch
 make accuracy QUICK=1    # on drawn faces, or with FACES; minutes instead of hours
 ```
 
 A run is one JSON file, is never made twice, and a study that was stopped goes on where it was.
 This page, its plots and [all figures](accuracy.json) are made from those files by
-`python -m benchmarks.accuracy_report`.
+`python -m benchmarks.accuracy_report`; `benchmarks/accuracy.py` lists what is asked in one table.
 
-**What this can tell, and what not.** Training: {study["train people"]:,} people,
-{study["train images"]:,} images, cut to {SEEN}x{SEEN} pixels; a residual network of
-0.1 million parameters; {page.epochs} epochs in batches of {BATCH}. Tests, all of other people:
-{tests}. That is a small network on few and small images: differences between losses at this
-size need not be those at the size of MS1M, and no figure here compares with a published one.
+**What this can tell, and what not.** {study["train people"]:,} people to train on, in
+{study["train images"]:,} images; tests, all of other people: {tests}. The backbone is two layers
+on histograms of oriented gradients (0.5 million parameters, {page.epochs} epochs in batches of
+{BATCH}), because a run then costs seconds and many seeds can be had; where it says so, five
+convolutions on pixels. Differences between losses at this size need not be those of a ResNet-50 on
+millions of images, and no figure here compares with a published one.
 
-**The same for every loss**: backbone and its start, order and cuts of the images (by the seed), SGD
-with momentum {MOMENTUM} and weight decay {WEIGHT_DECAY:g}, a rate that rises over the first epoch
-and falls as a cosine, and the backbone's gradient clipped at norm {CLIP:g}, as arcface_torch does.
-One view of a face, not flipped. Losses are their hosts' own code, with their own start of the
+**The same for every loss**: backbone and its start, order and cuts of the images (by the seed),
+SGD with momentum {MOMENTUM} and weight decay {WEIGHT_DECAY:g}, a rate that rises over the first
+epoch and falls as a cosine, and the backbone's gradient clipped at norm {CLIP:g}, as arcface_torch
+does. Tests see one view of a face. Losses are their hosts' own code, with their own start of the
 class centers.
 
-{len(study["runs"])} runs of one thread, {study["cpu_hours"]:.1f} hours of a core that others shared
-({machine["processor"]}), torch {versions["torch"]}, commit {", ".join(study["commits"])}.
+{len(study["runs"])} runs of one thread, {study["cpu_hours"]:.2f} hours of one core
+({machine["processor"]}), seeds from 0; torch {versions["torch"]}, commits
+{", ".join(study["commits"])}.
 
 ± is the standard deviation over seeds; a difference is paired by seed, with its 95 % interval and a
 t test. **Held** means that the interval lies on the claim's side of 0, **not held** that it lies on
 the other, **not decidable** that 0 is in it. Seeds do not speak for other faces: 4,000 pairs alone
-move an accuracy of 0.8 by 0.006 (one standard error), though all losses alike.
-"""
+move an accuracy of 0.8 by 0.006 (one standard error), though all losses alike. And of twenty
+claims with nothing behind them, one is held or not held by chance.
+{READINGS.get(study["fingerprint"], "")}"""
+
+
+#: What a person read from the figures, by the fingerprint of the faces they are of.
+READINGS: dict[str, str] = {}
 
 
 def search_section(page: Page) -> str:
@@ -318,7 +333,7 @@ def clean_section(page: Page) -> str:
     rows += [[NAMES[loss], 0, *["not run"] * len(columns)] for loss in LOSSES if loss not in losses]
     claims = []
     for test, figure in columns:
-        for other in ("arcface-mm", "arcface", "cosface", "softmax"):
+        for other in SOFTMAXES:
             claims.append(
                 claim(
                     f"{NAMES['sf2-C']} beats {NAMES[other]}, {test} {_words(figure)}",
@@ -358,25 +373,24 @@ def threshold_section(page: Page) -> str:
         for a, b in ((first, second), (second, first)):
             way = f"{a} to {b}"
             row += [mean_and_spread([*by_seed(runs, way, f).values()]) for f in ("far", "tar")]
-            row.append(mean_and_spread([r[b]["accuracy"] - r[way]["accuracy"] for r in runs]))
+            row.append(mean_and_spread([*_lost(runs, a, b).values()]))
         rows.append(row)
     claims = [
         claim(
-            f"A threshold of {a} shifts {NAMES['sf2-C']} less than {NAMES[other]}: "
-            f"log10 of its FAR on {b} over {FAR:g}",
-            _shift(page.tuned(other), f"{a} to {b}"),
-            _shift(page.tuned("sf2-C"), f"{a} to {b}"),
+            f"{NAMES['sf2-C']} loses less accuracy than {NAMES[other]} by {a}'s threshold on {b}",
+            _lost(page.tuned(other), a, b),
+            _lost(page.tuned("sf2-C"), a, b),
         )
-        for other in ("arcface-mm", "arcface", "cosface", "softmax")
         for a, b in ((first, second), (second, first))
+        for other in SOFTMAXES
     ]
     return f"""\
 ## 2. One threshold for all
 
 The paper's claim: binary decisions are learned with one threshold, so one threshold should serve
 everywhere. Here the threshold of FAR {FAR:g} on one test is taken to the other, whose FAR would be
-{FAR:g} too if it held; "accuracy lost" is ten-fold accuracy less that at the other test's best
-threshold.
+{FAR:g} too if it held; "accuracy lost" is the other test's ten-fold accuracy less its accuracy at
+the best threshold of the first.
 
 {markdown(header, rows)}
 
@@ -384,11 +398,9 @@ threshold.
 """
 
 
-def _shift(runs: list[Figures], way: str) -> dict[int, float]:
-    return {
-        seed: abs(math.log10(max(far, 1e-4) / FAR))
-        for seed, far in by_seed(runs, way, "far").items()
-    }
+def _lost(runs: list[Figures], a: str, b: str) -> dict[int, float]:
+    own = by_seed(runs, b, "accuracy")
+    return {seed: own[seed] - v for seed, v in by_seed(runs, f"{a} to {b}", "accuracy").items()}
 
 
 def noise_section(page: Page) -> str:
@@ -555,7 +567,8 @@ def calibration_section(page: Page) -> str:
     return f"""\
 {title}Cllr is the cost of the probabilities in bits; always to answer one half costs 1. The head's
 own scale and bias are those of a face against a class, not of two faces; a refit of the two on one
-test is judged on the other.
+test is judged on the other. It is a logistic regression on g(cosine), whose exponent t is 3 with
+SphereFace2, 1 with `uniface` and softmax heads.
 
 {markdown(header, rows)}
 
@@ -568,6 +581,39 @@ def _calibration_loss(runs: list[Figures], way: str) -> dict[int, float]:
     return {s: v - least[s] for s, v in by_seed(runs, way, "refitted cllr").items()}
 
 
+def starts_section(page: Page) -> str:
+    title = "## 8b. A better start, to the end of training\n\n"
+    runs = {name: page.shipped("sf2-C", loop=loop) for name, loop in STARTS.items()}
+    first = next(iter(STARTS))
+    if not any(runs[name] for name in list(STARTS)[1:]):
+        return f"{title}Not run.\n"
+    columns = [(test, figure) for test in page.tests for figure in ("accuracy", "tar@0.01")]
+    rows = [
+        [name, len(mine)] + [mean_and_spread([*by_seed(mine, *c).values()]) for c in columns]
+        for name, mine in runs.items()
+    ]
+    header = ["SphereFace2 C as shipped", "seeds", *(f"{t} {_words(f)}" for t, f in columns)]
+    claims = [
+        claim(
+            f"{name} beats {first}, {test} {_words(figure)}",
+            by_seed(mine, test, figure),
+            by_seed(runs[first], test, figure),
+        )
+        for name, mine in runs.items()
+        if name != first
+        for test, figure in columns
+    ]
+    return f"""\
+{title}Rate 0.1 after an epoch's warm-up, margin and scale as shipped, {page.epochs} epochs. A
+fitted bias starts where the loss of 256 faces is least; people's means are those of the untrained
+backbone.
+
+{markdown(header, rows)}
+
+{claims_table(claims)}
+"""
+
+
 def dynamics_section(page: Page) -> str:
     title = "## 8. The first steps\n\n"
     runs = dynamics_runs(page)
@@ -576,13 +622,14 @@ def dynamics_section(page: Page) -> str:
     rows = []
     for name, run in runs.items():
         loss = run["course"]["loss"]
-        smooth = [statistics.fmean(loss[max(i - 2, 0) : i + 3]) for i in range(len(loss[:100]))]
+        first = loss[:10].index(min(loss[:10]))
         bias = run["course"]["bias"]
         rows.append(
             [
                 name,
                 f"{loss[0]:.1f}",
-                f"{max(smooth):.1f} (step {smooth.index(max(smooth))})",
+                f"{loss[first]:.1f}",
+                f"{max(loss[first:60]):.1f}",
                 f"{statistics.fmean(loss[-5:]):.1f}",
                 f"{bias[0]:.1f}, {bias[min(40, len(bias) - 1)]:.1f}, {bias[-1]:.1f}"
                 if bias
@@ -590,15 +637,52 @@ def dynamics_section(page: Page) -> str:
                 *(f"{run[test]['accuracy']:.3f}" for test in page.tests),
             ]
         )
-    header = [f"SphereFace2 C, {DYNAMICS_EPOCHS} epochs", "first loss", "largest, mean of 5"]
-    header += ["last 5", "bias at first, step 40, last", *(f"{t} accuracy" for t in page.tests)]
+    header = [f"SphereFace2 C, {DYNAMICS_EPOCHS} epochs", "first loss", "least of 10 steps"]
+    header += ["largest from there to 60", "last 5", "bias at first, step 40, last"]
+    header += [f"{test} accuracy" for test in page.tests]
     return f"""\
-{title}One seed each, as shipped but for what is said.
+{title}One seed each, as shipped but for what is said; the gradient is clipped in the backbone
+alone, as arcface_torch does.
 
 {markdown(header, rows)}
 
-![Loss over the first steps](accuracy/dynamics.png)
+![Loss and bias over the first steps](accuracy/dynamics.png)
+
+The closed-form bias is that of least loss where every angle is a right angle. Random centers and
+faces are not quite at right angles: their cosines spread by 1/sqrt(D), and the slope of the logits,
+scale * g'(0), makes of that a spread that raises the sum over all negatives. What is expected of
+{CLASSES:,} classes (scale 40, margin 0.4), by D:
+
+{markdown(["D", "closed-form bias", "loss there", "bias of least loss", "loss there"], bias_rows())}
 """
+
+
+#: Of the table that explains the first steps.
+CLASSES = 1044
+
+
+def bias_rows() -> list[list[str]]:
+    """By embedding size: closed form and best bias, with the loss of cosines of N(0, 1/D)."""
+    recipe = Recipe()
+    normal, weight = np.polynomial.hermite_e.hermegauss(60)
+    weight = weight / weight.sum()
+
+    def loss(bias: np.ndarray, size: int) -> np.ndarray:
+        similarity = recipe.scale * g(normal / math.sqrt(size), recipe.t)
+        margin = recipe.scale * recipe.margin
+        own = np.logaddexp(0, -(similarity - margin + bias[:, None])) @ weight
+        other = np.logaddexp(0, similarity + margin + bias[:, None]) @ weight
+        negatives = (1 - recipe.lam) * (CLASSES - 1) * other
+        return recipe.loss_weight / recipe.scale * (recipe.lam * own + negatives)
+
+    closed = closed_form_bias(recipe, CLASSES)
+    biases = np.linspace(closed - 20, closed + 20, 4001)
+    rows = []
+    for size in (128, 256, 512):
+        losses = loss(biases, size)
+        best, there = biases[losses.argmin()], loss(np.array([closed]), size)[0]
+        rows.append([str(size), *(f"{v:.1f}" for v in (closed, there, best, losses.min()))])
+    return rows
 
 
 def dynamics_runs(page: Page) -> dict[str, Figures]:
@@ -623,6 +707,7 @@ SECTIONS = {
     "precision": precision_section,
     "calibration": calibration_section,
     "dynamics": dynamics_section,
+    "starts": starts_section,
 }
 
 
