@@ -293,7 +293,7 @@ def search_section(page: Page) -> str:
     rows = []
     for loss in LOSSES:
         runs = [run for run in page.searched if run["settings"]["loss"] == loss]
-        if not runs:
+        if len(runs) < (3 if LOSSES[loss].margin is None else 7):
             rows.append([NAMES[loss], *["not run"] * 6])
             continue
         shipped, best = LOSSES[loss], page.chosen(loss) or {}
@@ -355,6 +355,38 @@ def clean_section(page: Page) -> str:
 {markdown(header, rows)}
 
 ![Accuracy by loss, a dot a seed](accuracy/clean.png)
+
+{claims_table(claims)}
+"""
+
+
+def shipped_section(page: Page) -> str:
+    title = "## 1a. As shipped, without a search\n\n"
+    runs = {loss: page.shipped(loss) for loss in LOSSES}
+    # Softmax is tuned as it is shipped.
+    runs = {loss: mine for loss, mine in runs.items() if mine and LOSSES[loss].margin is not None}
+    if len(runs) < 2:
+        return f"{title}Not run.\n"
+    columns = [(t, f) for t in page.tests for f in ("accuracy", "tar@0.01")]
+    rows = [
+        [NAMES[loss], len(mine)] + [mean_and_spread([*by_seed(mine, *c).values()]) for c in columns]
+        for loss, mine in runs.items()
+    ]
+    claims = [
+        claim(
+            f"{NAMES['sf2-C']} beats {NAMES[other]}, {test} {_words(figure)}",
+            by_seed(runs.get("sf2-C", []), test, figure),
+            by_seed(mine, test, figure),
+        )
+        for other, mine in runs.items()
+        if other != "sf2-C"
+        for test, figure in columns
+    ]
+    header = ["loss", "seeds", *(f"{t} {_words(f)}" for t, f in columns)]
+    return f"""\
+{title}Margin and scale as shipped, rate 0.1 for all: what a changed line in a config does.
+
+{markdown(header, rows)}
 
 {claims_table(claims)}
 """
@@ -698,6 +730,7 @@ SECTIONS = {
     "head": head_section,
     "search": search_section,
     "clean": clean_section,
+    "as shipped": shipped_section,
     "few people": few_section,
     "pixels": pixels_section,
     "one threshold": threshold_section,
