@@ -25,11 +25,13 @@ h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .5rem; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; padding-bottom: .3rem;
   border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; overflow-wrap: anywhere; }
-p, dl { margin: .5rem 0; max-width: 60rem; }
-dt { font-weight: 500; }
-dd { margin: 0 0 .4rem 1.5rem; }
+p { margin: .5rem 0; max-width: 60rem; }
+dl { margin: .5rem 0; columns: 28rem; column-gap: 3rem; }
+dt { font-weight: 500; break-after: avoid; }
+dd { margin: 0 0 .4rem 1.5rem; break-inside: avoid; }
 h1, h2, h3, p, dt, dd, th, td, figcaption, .face span { unicode-bidi: isolate; }
 .tables { display: flex; flex-wrap: wrap; column-gap: 3rem; }
+.tables > .grid { flex: 0 1 36rem; }
 .scroll { overflow-x: auto; margin-bottom: 1rem; max-width: 100%; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th, td { padding: .3rem .9rem; text-align: right; white-space: nowrap;

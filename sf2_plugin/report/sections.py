@@ -187,11 +187,11 @@ def _common_threshold(common: Sequence[CommonResult]) -> Section:
 
 def _calibration(result: PairResult) -> Section:
     reliability = svg(draw_reliability(result.calibrations))
+    caption = "Reliability: on the diagonal, probabilities are what they say"
     body = [
         paragraph(f"Probabilities {result.calibration_pairs}."),
         *(paragraph(f"Warning: {doubt}.") for doubt in result.doubts),
-        figures_table(result.calibrations),
-        drawings([("Reliability: on the diagonal, probabilities are what they say", reliability)]),
+        side_by_side([figures_table(result.calibrations), drawings([(caption, reliability)])]),
     ]
     return Section(f"{result.model} on {result.set_name}: calibration", "\n".join(body))
 
