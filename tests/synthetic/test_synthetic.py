@@ -142,6 +142,15 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_several_processes_draw_what_one_does(tmp_path):
+    one, two = (
+        write_synthetic_faces(tmp_path / str(count), **SMALL, processes=count) for count in (1, 2)
+    )
+    names = [path.relative_to(one) for path in sorted(one.rglob("*")) if path.is_file()]
+    assert len(names) == 32
+    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
+
+
 def test_an_interrupted_run_leaves_nothing(tmp_path):
     def interrupt(done: int, total: int) -> None:
         if done == 5:
