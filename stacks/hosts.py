@@ -90,7 +90,8 @@ def run(command: list[str], folder: Path, stop_at: Path | None = None) -> str:
         done.wait()
         log.seek(0)
         printed = log.read()
-    if (done.returncode == 0) == bool(stop_at):
+    told = stop_at is not None and stop_at.exists()
+    if (done.returncode == 0) == bool(stop_at) or told != bool(stop_at):
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{printed[-3000:]}")
     return printed
 

@@ -80,11 +80,16 @@ def commit() -> str:
 
 
 def counted(results: list[Path]) -> dict[str, Any]:
-    """Figures of files that pytest's --junitxml has written."""
+    """Figures of files that pytest's --junitxml has written; of a test in several, the last."""
     outcomes: Counter[str] = Counter()
     skips: Counter[str] = Counter()
     failures = {}
-    for case in (case for path in results for case in ElementTree.parse(path).iter("testcase")):
+    cases = {
+        (case.get("classname"), case.get("name")): case
+        for path in results
+        for case in ElementTree.parse(path).iter("testcase")
+    }
+    for case in cases.values():
         outcome = next((e for e in case if e.tag in ("skipped", "failure", "error")), None)
         outcomes["passed" if outcome is None else outcome.tag] += 1
         if outcome is None:
