@@ -4,7 +4,8 @@ gloo's threads hold the tensors of a collective for a moment after it is done, a
 lock to let them go. A thread that comes too late to it, because the machine is busy, is ended by
 Python (before 3.14) in the midst of a destructor: "terminate called without an active exception",
 and a run that was good ends as a failed job. `destroy_process_group` does not join them while a
-DistributedDataParallel was ever built (seen with torch 2.14).
+DistributedDataParallel was ever built (seen with torch 2.14); where it joins them, it may hold the
+lock that such a thread waits for, and never returns (seen with torch 2.4).
 """
 
 import atexit
@@ -19,11 +20,12 @@ CALM, PAUSE, PATIENCE = 3, 0.005, 2.0
 
 def wait_at_exit() -> None:
     """Let collectives' threads come to rest when this process ends; once, however often called."""
-    atexit.unregister(_rest)
-    atexit.register(_rest)
+    atexit.unregister(rest)
+    atexit.register(rest)
 
 
-def _rest() -> None:
+def rest() -> None:
+    """Wait until collectives' threads have come to rest, or for `PATIENCE` seconds."""
     until = time.monotonic() + PATIENCE
     calm = 0
     while calm < CALM and time.monotonic() < until:

@@ -132,6 +132,9 @@ def page(stacks: dict[str, Any]) -> str:
             sum(figures["skipped"].values()),
         ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
+    listed = {"newest", *(path.stem for path in (ROOT / "stacks").glob("*.txt"))}
+    if missing := sorted(listed - set(stacks)):
+        lines += ["", f"Not recorded yet: {', '.join(missing)}."]
     everywhere = set.intersection(*(set(figures["skipped"]) for figures in stacks.values()))
     lines += ["", "## Not run", "", "Tests skipped in every stack:", ""]
     lines += [f"- {reason}" for reason in sorted(everywhere)]

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import distributed, multiprocessing
 
+from sf2_plugin.ending import rest
+
 #: Seconds after which a rank gives up on the others: on a busy machine imports take a minute.
 TIMEOUT = 200
 
@@ -44,6 +46,7 @@ def _run(rank: int, function: Callable[..., Any], world_size: int, folder: str, 
     try:
         torch.save(function(rank, *args), Path(folder) / f"{rank}.pt")
     finally:
+        rest()
         distributed.destroy_process_group()
 
 

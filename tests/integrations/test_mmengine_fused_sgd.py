@@ -21,6 +21,7 @@ from sf2_plugin.integrations.mmengine import FuseSGDHook
 from torch import distributed, nn
 
 from sf2_plugin import PartialFCSphereFace2
+from sf2_plugin.ending import rest
 from sf2_plugin.shards import HEAD, read_shards
 
 from ..parity import relative_error
@@ -101,6 +102,7 @@ def worker(folder):
     last = str(folder / "fused" / "epoch_2.pth")
     answer["resumed"] = train(folder, "resumed", fuse_sgd=True, load_from=last, resume=True)[1]
     torch.save(answer, folder / f"rank_{distributed.get_rank()}.pt")
+    rest()
     distributed.destroy_process_group()
 
 

@@ -32,6 +32,7 @@ from torch import distributed, nn
 from sf2_plugin import PartialFCSphereFace2
 from sf2_plugin.compat import loss_scaler_of_all_ranks
 from sf2_plugin.data import encode_jpeg, write_pair_bin
+from sf2_plugin.ending import rest
 from sf2_plugin.shards import HEAD, MARK, read_shards, waiting
 
 from ..devices import needs
@@ -183,6 +184,7 @@ def worker(folder):
     if SCALES_ON_CPU:
         answer["overflow"] = overflow()
     torch.save(answer, folder / f"rank_{rank}.pt")
+    rest()
     distributed.destroy_process_group()
 
 

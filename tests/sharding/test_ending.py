@@ -11,7 +11,7 @@ import pytest
 PROCESS = """
 import os, threading, torch
 from torch import distributed, nn
-from sf2_plugin.ending import wait_at_exit
+from sf2_plugin.ending import rest, wait_at_exit
 wait_at_exit()
 wait_at_exit()
 distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
@@ -23,6 +23,7 @@ for i in range(20):
     distributed.all_reduce(torch.full((10,), float(i)))
     model(torch.ones(2, 3)).sum().backward()
 if {destroy}:
+    rest()
     distributed.destroy_process_group()
 """
 
