@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..torch_files import load_torch_file
-from ..weights import named_tensors
+from ..weights import load_checkpoint, named_tensors
 from .checkpoints import (
     HEAD,
     OPTIMIZER,
@@ -144,7 +144,7 @@ def with_bias_to_train(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _head_of_file(path: Path) -> OrderedDict[str, Tensor]:
-    content = load_torch_file(path)
+    content = load_checkpoint(path)
     tensors: dict[str, Tensor] = {}
     by_name = named_tensors(content)
     for name in sorted(by_name, key=_is_average):

@@ -15,6 +15,7 @@ from sf2_plugin.options import Parser, add_commands
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PACKAGES = ("pytorch_metric_learning", "mmpretrain", "mmengine", "insightface", "timm", "lightning")
 FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.M | re.S)
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
 
@@ -41,13 +42,16 @@ def before():
 
 @pytest.mark.parametrize("text", fences("python"))
 def test_python_runs(text, monkeypatch, tmp_path):
-    for package in ("pytorch_metric_learning", "mmpretrain", "mmengine", "insightface"):
+    for package in PACKAGES:
         if package in text:
             pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     code = compile(text, "snippet", "exec")
     if "my_model" not in text:  # An export of the reader's; tests/deploy opens its own.
-        exec(code, before())
+        names = before()
+        exec(code, names)
+        if losses := names.get("losses"):  # It trains, and so it learns.
+            assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
 def commands():

@@ -249,6 +249,15 @@ def test_other_checkpoints_give_their_centers(tmp_path, content, bias):
     assert head.bias.item() == pytest.approx(fresh if bias is None else bias)
 
 
+def test_a_file_of_safetensors_gives_its_centers(tmp_path):
+    files = pytest.importorskip("safetensors.torch")
+    weight = torch.randn(7, 4)
+    named = {"model.head.norm_product.weight": weight, "model.backbone.weight": torch.ones(2)}
+    files.save_file(named, tmp_path / "model.safetensors")
+    shards = import_shards(tmp_path / "model.safetensors")
+    assert torch.equal(shards.rows(("state_dict_softmax_fc", "weight"), range(7)), weight)
+
+
 @pytest.mark.parametrize("name", ["rank_{}_softmax_weight.pt", "rank:{}_softmax_weight.pt"])
 def test_the_first_partial_fc_gives_its_ranks_centers(tmp_path, name):
     weight = torch.randn(7, 4)
