@@ -849,13 +849,16 @@ def plots(page: Page, folder: Path) -> None:
 
     drawn, axes = panels(2)
     loss, bias = axes[0]
+    for ax in axes[0]:
+        ax.set_prop_cycle(color=pyplot.get_cmap("tab20").colors)
     for name, run in dynamics_runs(page).items():
         factor = 5 if "weight 10" in name else 1
         label = f"{name} (times 5)" if factor > 1 else name
         loss.plot(factor * np.array(run["course"]["loss"][:100]), label=label, lw=1)
         bias.plot(run["course"]["bias"][:100], lw=1)
-    loss.set(title="loss", xlabel="step", yscale="log")
-    bias.set(title="bias", xlabel="step")
+    # What leaves the frame is in the table.
+    loss.set(title="loss", xlabel="step", ylim=(25, 65))
+    bias.set(title="bias", xlabel="step", ylim=(-30, 10))
     drawn.legend(fontsize=6, loc="outside right")
     save(drawn, "dynamics")
 
