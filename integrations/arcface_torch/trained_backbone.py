@@ -30,10 +30,11 @@ class ArcfaceTorchBackbone:
     }
 
     def __init__(self, path: Path, content: Any, network: str, arcface_torch: str | Path) -> None:
+        # The host's networks end in a normalisation of the embedding: features, or a vit's feature.
         widths = [
             len(tensor)
             for key, tensor in named_tensors(content).items()
-            if key.split(".")[-2:-1] == ["features"] and tensor.ndim == 1
+            if {"features", "feature"} & set(key.split(".")) and tensor.ndim == 1
         ]
         options = {"num_features": widths[-1]} if widths else {}
         get_model = _arcface_torch_backbones(arcface_torch).get_model
