@@ -15,19 +15,23 @@ from .distributed import (
     on_all_ranks,
     rank_and_world_size,
 )
-from .head import SphereFace2
+from .head import SphereFace2, sphereface2_loss
 from .partial_fc import PartialFCSphereFace2
 
 #: Embeddings (b, D) and labels (b,).
 Faces = tuple[Tensor, Tensor]
+
+#: Faces, of the first ones, that the bias is fitted to: each of them meets every class.
+FITTED_TO = 256
 
 
 @torch.no_grad()
 def start_from_means(head: SphereFace2, batches: Iterable[Faces]) -> int:
     """Put each class center in the direction of the mean of its faces' unit embeddings.
 
-    A class without faces keeps its center. The bias becomes the recipe's initial one, as in a fresh
-    head. Where class centers are shared out over ranks, each rank adds up those of its own classes.
+    A class without faces keeps its center. The bias becomes that of least loss for the first faces
+    against the new centers; a fresh head's is for right angles, and far off here. Where class
+    centers are shared out over ranks, each rank adds up those of its own classes.
 
     Args:
         head: every rank of its process group must call this.
@@ -46,7 +50,11 @@ def start_from_means(head: SphereFace2, batches: Iterable[Faces]) -> int:
     sharded = isinstance(head, PartialFCSphereFace2)
     wide = torch.promote_types(head.weight.dtype, torch.float32)
     sums = torch.zeros(len(classes), head.embedding_size, dtype=wide)
+    first: list[Faces] = []
     for embeddings, labels in _of_all_ranks(head, batches):
+        rest = FITTED_TO - sum(len(taken) for _, taken in first)
+        if rest:
+            first.append((embeddings[:rest], labels[:rest]))
         sums = sums.to(embeddings.device)
         held = (labels >= classes.start) & (labels < classes.stop)
         sums.index_add_(0, labels[held] - classes.start, unit(embeddings[held]))
@@ -54,9 +62,39 @@ def start_from_means(head: SphereFace2, batches: Iterable[Faces]) -> int:
         distributed.broadcast(sums, src=0)
     found = sums.any(dim=1)
     head.weight[found.to(head.weight.device)] = unit(sums[found]).to(head.weight)
-    head.bias.fill_(head.recipe.initial_bias(head.num_classes))
+    head.bias.fill_(_fitted_bias(head, first))
     numbers = from_all_ranks(int(found.sum()), group)
     return sum(numbers) if sharded else numbers[0]
+
+
+def _fitted_bias(head: SphereFace2, faces: list[Faces]) -> float:
+    """The bias of least loss for some faces, the same on all ranks, by halving where it may lie.
+
+    The loss is convex in it. Where there is no known face it is a fresh head's.
+    """
+    start = head.recipe.initial_bias(head.num_classes)
+    x, labels = (torch.cat(parts) for parts in zip(*faces, strict=True)) if faces else (None, None)
+    if x is None or labels is None or not (labels >= 0).any():
+        return start
+    device, classes = head.weight.device, _classes(head)
+    held = (labels >= classes.start) & (labels < classes.stop)
+    own = torch.where(held, labels - classes.start, -1).to(device)
+    x, sharded = x.to(device), isinstance(head, PartialFCSphereFace2)
+
+    def slope(at: float) -> float:
+        bias = torch.full_like(head.bias, at).requires_grad_()
+        with torch.enable_grad(), torch.autocast(device.type, enabled=False):
+            loss = sphereface2_loss(x, head.weight.detach(), own, bias, head.recipe)
+            (gradient,) = torch.autograd.grad(loss, bias)
+        shares = from_all_ranks(gradient.item(), _group(head))
+        return sum(shares) if sharded else shares[0]
+
+    # No logit is further from 0 than the scale and its margin allow.
+    low, high = start - 10 * head.recipe.scale, start + 10 * head.recipe.scale
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+    return (low + high) / 2
 
 
 def _of_all_ranks(head: SphereFace2, batches: Iterable[Faces]) -> Iterator[Faces]:

@@ -24,8 +24,8 @@ class ClassMeansHook(Hook):
 
     For a network that is trained already, by `load_from` or ``init_cfg``, and a head that is not:
     one pass over the training data before the first iteration, as the training pipeline gives it,
-    shared out over ranks. A class without faces keeps its random center; the bias starts as in a
-    fresh head. A run that resumes has its checkpoint's.
+    shared out over ranks. A class without faces keeps its random center; the bias is fitted to
+    the first of them. A run that resumes has its checkpoint's.
 
     Args:
         batch_size: images at a time on each rank.

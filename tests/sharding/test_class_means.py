@@ -5,6 +5,7 @@ import torch
 
 from sf2_plugin import PartialFCSphereFace2, SphereFace2
 from sf2_plugin.class_means import start_from_means
+from sf2_plugin.definition import sphereface2
 
 from ..ranks import on_ranks
 
@@ -41,17 +42,34 @@ def batches(rank, world_size, size=2):
         yield embeddings[start : start + size + rank], labels[start : start + size + rank]
 
 
+def assert_of_least_loss(bias, centers, recipe):
+    embeddings, labels = faces()
+    fitted, lower, higher = (
+        sphereface2(embeddings, centers, labels, bias + step, recipe) for step in (0, -0.01, 0.01)
+    )
+    assert fitted < lower
+    assert fitted < higher
+
+
 @pytest.mark.parametrize("kind", [SphereFace2, PartialFCSphereFace2])
 @pytest.mark.parametrize("preset", ["opensphere", "wespeaker", "uniface"])
 def test_centers_are_the_means_of_unit_embeddings(kind, preset):
     head = build(kind, preset=preset)
-    start, bias = head.weight.detach().clone(), head.bias.detach().clone()
-    with torch.no_grad():
-        head.bias += 3
+    start = head.weight.detach().clone()
     assert start_from_means(head, batches(0, 1)) == 6
     torch.testing.assert_close(head.weight.detach(), expected(start))
-    assert head.bias.item() == pytest.approx(bias.item())
+    assert_of_least_loss(head.bias.detach(), head.weight.detach(), head.recipe)
     assert head.weight.requires_grad
+
+
+def test_without_a_known_face_the_bias_is_that_of_a_fresh_head():
+    for some in ([], [(torch.randn(3, SIZE), torch.full((3,), -1))]):
+        head = build(SphereFace2)
+        fresh = head.bias.item()
+        with torch.no_grad():
+            head.bias += 3
+        assert start_from_means(head, some) == 0
+        assert head.bias.item() == pytest.approx(fresh)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -104,8 +122,9 @@ def test_ranks_make_what_one_process_makes(world_size):
             starts[held.start : held.stop] = start
             centers[held.start : held.stop] = mine
             assert found == 6
-            assert bias.item() == pytest.approx(build(SphereFace2).bias.item())
+            assert torch.equal(bias, ranks[0][name][4])
         torch.testing.assert_close(centers, expected(starts))
+        assert_of_least_loss(bias, centers, build(SphereFace2).recipe)
     for answers in ranks:
         assert torch.equal(answers["SphereFace2"][3], ranks[0]["SphereFace2"][3])
         assert answers["damaged"] == "OSError: rank 1 could not embed faces: no such image"
