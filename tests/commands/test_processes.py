@@ -49,8 +49,10 @@ def late():
     time.sleep(30)
 def run(_): atexit.register(late)""",
 }
+# Whoever runs the tests in the background may have told processes to ignore Ctrl-C.
 START = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from sf2_plugin import __main__, cli
 cli.COMMANDS = {"try": ("moment:add_arguments", "try it")}
 sys.argv = ["sf2", "try"]
