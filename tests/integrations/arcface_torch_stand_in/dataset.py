@@ -44,3 +44,14 @@ class MXFaceDataset(Dataset):
         self.imgrec = mx.recordio.MXIndexedRecordIO(
             os.path.join(root_dir, "train.idx"), os.path.join(root_dir, "train.rec"), "r"
         )
+        header, _ = mx.recordio.unpack(self.imgrec.read_idx(0))
+        self.end = int(header.label[0])
+
+    def __len__(self):
+        return self.end - 1
+
+    def __getitem__(self, index):
+        header, image = mx.recordio.unpack(self.imgrec.read_idx(index + 1))
+        pixels = torch.from_numpy(mx.image.imdecode(image).asnumpy())
+        label = header.label if isinstance(header.label, float) else header.label[0]
+        return pixels.permute(2, 0, 1) / 127.5 - 1, torch.tensor(int(label))
