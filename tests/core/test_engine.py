@@ -307,7 +307,8 @@ def test_negative_weight_multiplies_the_negatives(backend):
     x, weight, labels = inputs(16, 99, 32)
     expected = answers("reference", x, weight, labels, Recipe(), negative_weight=2.5)
     actual = answers(backend, x, weight, labels, Recipe(), negative_weight=2.5)
-    assert_agree(actual, expected, 1e-5)
+    # The bias' gradient is a small difference of large sums.
+    assert_agree(actual, expected, 5e-5)
 
 
 def test_labels_may_lie_apart_in_memory(backend):
