@@ -69,7 +69,7 @@ def runner_of(folder, model, epochs, *hooks, **kwargs):
     return Runner(
         model,
         work_dir=str(folder),
-        experiment_name=folder.name,
+        experiment_name=f"{folder.parent.name}_{folder.name}",  # One log each, within a second too.
         train_dataloader=dict(
             batch_size=4, dataset=Vectors(), sampler=dict(type="DefaultSampler", shuffle=True)
         ),
