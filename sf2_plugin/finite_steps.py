@@ -33,8 +33,11 @@ class FiniteSteps:
         name_of: what the batch's row i is called, as its image's path.
 
     Example:
-        >>> steps = FiniteSteps(model, head)
-        >>> optimizer.register_step_pre_hook(steps.before_step)
+        >>> from sf2_plugin import SphereFace2
+        >>> backbone, head = nn.Linear(8, 4), SphereFace2(num_classes=10, embedding_size=4)
+        >>> optimizer = torch.optim.SGD([*backbone.parameters(), *head.parameters()], lr=0.1)
+        >>> steps = FiniteSteps(backbone, head)
+        >>> handle = optimizer.register_step_pre_hook(steps.before_step)
     """
 
     def __init__(

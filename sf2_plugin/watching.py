@@ -24,9 +24,11 @@ class HeadWatch:
         due: whether the next step is watched; all ranks of a sharded head must say the same.
 
     Example:
+        >>> from sf2_plugin import SphereFace2
+        >>> head = SphereFace2(num_classes=10, embedding_size=4)
         >>> head.watch = HeadWatch()
         >>> head.watch.due = True
-        >>> loss = head(embeddings, labels)
+        >>> loss = head(torch.randn(3, 4), torch.tensor([0, 1, 9]))
         >>> figures = head.watch.figures()
     """
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import string
 import subprocess
 import sys
 from pathlib import Path
@@ -55,10 +56,13 @@ def test_python_runs(text, monkeypatch, tmp_path):
 
 
 def commands():
-    for text in fences("bash"):
+    texts = list(fences("bash"))
+    defaults = dict(re.findall(r"\$\{(\w+):=([^}]*)\}", "\n".join(t.values[0] for t in texts)))
+    for text in texts:
         lines = text.values[0].replace("\\\n", " ").splitlines()
         for number, line in enumerate(lines):
             if line.startswith("sf2 "):
+                line = string.Template(line).safe_substitute(defaults)
                 yield pytest.param(line, id=f"{text.id}+{number}")
 
 
@@ -66,7 +70,7 @@ def commands():
 def test_commands_parse(line):
     parser = Parser(prog="sf2")
     add_commands(parser, cli.COMMANDS)
-    words = shlex.split(line, comments=True)[1:]
+    words = shlex.split(line.partition(" || ")[0], comments=True)[1:]
     if words[-1:] == ["..."]:
         words.pop()
     parser.parse_args(words)
