@@ -148,10 +148,15 @@ def _alone() -> Iterator[None]:
         _is_alone.reset(token)
 
 
-def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if event not in OUTSIDE and event != "open":
+def _audit(
+    event: str,
+    arguments: tuple[Any, ...],
+    outside: tuple[str, ...] = OUTSIDE,  # Bound: audits outlive this module's names.
+    is_alone: ContextVar[bool] = _is_alone,
+) -> None:
+    if event not in outside and event != "open":
         return
-    if not _is_alone.get() or (event == "open" and _of_a_package(arguments[0])):
+    if not is_alone.get() or (event == "open" and _of_a_package(arguments[0])):
         return
     _is_alone.set(False)  # Words are found in files, too.
     try:

@@ -93,7 +93,9 @@ def launch(folder, port):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # Of the store torchrun shares with its ranks they take, when started again, the addresses
+        # of those that are gone, or two stores after their ranks were swapped, and wait for ever.
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
     )
 
 
