@@ -50,8 +50,8 @@ def written(folder):
 
 def test_a_run_is_made_once(drawn, runs):
     before = written(runs)
-    # The search: 3 rates, and for a loss with a margin two more of it and of the scale.
-    assert len(before) == (3 + 7) + 2 * 2 + len(accuracy.DYNAMICS)
+    # The search: 4 rates, and for a loss with a margin two more of it and of the scale.
+    assert len(before) == (4 + 8) + 2 * 2 + len(accuracy.DYNAMICS)
     lost = sorted(before)[0]
     (runs / lost).unlink()
     study(drawn, runs)
