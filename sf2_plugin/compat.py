@@ -185,6 +185,28 @@ def loss_scaler_of_all_ranks(device_type: str) -> Any:
     return ShardedGradScaler()  # Before torch 2.3, for CUDA alone.
 
 
+def gradients_norm(gradients: list[Tensor], norm_type: float, foreach: bool | None) -> Tensor:
+    """`torch.nn.utils.get_total_norm`."""
+    if hasattr(nn.utils, "get_total_norm"):
+        return nn.utils.get_total_norm(gradients, norm_type, foreach=foreach)
+    # Before torch 2.6.
+    norms = [torch.linalg.vector_norm(gradient, norm_type) for gradient in gradients]
+    return torch.linalg.vector_norm(torch.stack(norms or [torch.zeros(())]), norm_type)
+
+
+def clip_gradients(
+    parameters: list[Tensor], max_norm: float, norm: Tensor, foreach: bool | None
+) -> None:
+    """`torch.nn.utils.clip_grads_with_norm_`: scales them as `max_norm` wants of that norm."""
+    if hasattr(nn.utils, "clip_grads_with_norm_"):
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm, foreach)
+        return
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1)  # Before torch 2.6.
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.mul_(factor.to(parameter.grad.device))
+
+
 def hook_state_dict(module: nn.Module, *, saved: Callable[..., None], loads: Callable) -> None:
     """Call `saved` with what `module.state_dict` gives, and `loads` before it is loaded."""
     if hasattr(module, "register_state_dict_post_hook"):
