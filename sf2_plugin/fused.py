@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -40,9 +40,11 @@ class FusedSGD:
     def __init__(self, optimizer: torch.optim.SGD, weight: Tensor) -> None:
         SGDStep.group_of(optimizer, weight)  # Makes no tensors: the head may still be moved.
         self.optimizer = optimizer
-        self._scaled: bool | None = None  # None before the first backward.
+        #: What backward begins with: nothing yet, the loss itself, or a multiple of it.
+        self._backward_of: Literal["unseen", "loss", "multiple"] = "unseen"
         self._left_out: Callable[[], object] | None = None
-        self._ahead: bool | None = False  # Of the optimizer; None once that is told.
+        self._ahead = False  # Of the optimizer, by a forward pass.
+        self._warned = False
         optimizer.register_step_pre_hook(self._before_step)
 
     def step(self, weight: Tensor) -> SGDStep:
@@ -54,7 +56,7 @@ class FusedSGD:
         if is_compiling() or is_transformed():
             return compute(x, weight, self.step(weight))
         self._warn_if_ahead()
-        if self._scaled is False:
+        if self._backward_of == "loss":
             loss = compute(x, weight, self.step(weight))
         else:
             loss = compute(x, weight.detach(), None)
@@ -79,16 +81,15 @@ class FusedSGD:
         return next(p for p in parameters if p.data_ptr() == weight.data_ptr())
 
     def _look_at_scale(self, upstream: Tensor) -> None:
-        if self._scaled is False and upstream.is_cuda:  # Checked there, without waiting for it.
+        if self._backward_of == "unseen":
+            self._backward_of = "loss" if upstream == 1 else "multiple"
+        elif self._backward_of == "loss" and upstream.is_cuda:  # Checked there, without a wait.
             torch._assert_async(upstream == 1, _SCALED_LATER)
-        elif not self._scaled:
-            scaled = bool(upstream != 1)
-            if scaled and self._scaled is False:
-                raise RuntimeError(_SCALED_LATER)
-            self._scaled = scaled
+        elif self._backward_of == "loss" and upstream != 1:
+            raise RuntimeError(_SCALED_LATER)
 
     def _before_step(self, optimizer: Any, *_: Any) -> None:
-        self._ahead = False if self._ahead is not None else None
+        self._ahead = False
         sweep, self._left_out = self._left_out, None
         # An optimizer that skips by itself is told so by the loss scaler.
         found_inf = getattr(optimizer, "found_inf", None)
@@ -96,14 +97,14 @@ class FusedSGD:
             sweep()
 
     def _warn_if_ahead(self) -> None:
-        if self._ahead and (not self._scaled or self._has_gradients()):
-            self._ahead = None  # Once is enough.
+        skipped = self._backward_of == "multiple" and not self._has_gradients()
+        if self._ahead and not self._warned and not skipped:
+            self._warned = True
             logger.warning(
                 "SphereFace2: two forward passes with fuse_sgd, and the optimizer made no step "
                 "between them: gradients accumulated over batches do not reach the class centers"
             )
-        elif self._ahead is False:
-            self._ahead = True
+        self._ahead = True
 
     def _has_gradients(self) -> bool:
         """Whether gradients wait for the next backward to add to, which a skipped step's do not."""
