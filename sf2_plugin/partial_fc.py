@@ -7,14 +7,10 @@ their embeddings and labels.
 """
 
 import dataclasses
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from .agreement import agree_on_batch
 from .checks import (
@@ -23,7 +19,6 @@ from .checks import (
     check_labels,
     require_count,
     require_none,
-    require_number,
     require_one_of,
 )
 from .compat import autocast_dtype, is_compiling
@@ -37,12 +32,10 @@ from .distributed import (
 )
 from .ending import wait_at_exit
 from .engine.backends import resolve_backend
-from .engine.memory import large_empty_like
-from .fused import MISSED_STEPS, Compute, SampledSGD
+from .fused import MISSED_STEPS, SampledSGD
 from .head import SphereFace2
+from .sampling import NEGATIVE_WEIGHTINGS, Sample, TakeRows, fused_loss, require_sample_rate
 from .wrappers import check_not_wrapped
-
-NEGATIVE_WEIGHTINGS = ("unbiased", "none")
 
 #: Fresh class centers are drawn in blocks of this many classes, each with a seed of its own, so
 #: that a class starts from the same center whatever the number of ranks.
@@ -332,27 +325,17 @@ class PartialFCSphereFace2(SphereFace2):
             self._fused.catch_up()
 
     def _sampled_loss(self, x: Tensor, labels: Tensor, bias: Tensor) -> Tensor:
-        """The loss against the batch's own classes, which count once, and against a sample of the
-        rest, in which every class stands for several."""
-        # One more than there are classes, for the faces of none of them.
-        in_batch = torch.zeros(len(self.weight) + 1, dtype=torch.bool, device=x.device)
-        in_batch[labels] = True
-        present = in_batch[:-1].nonzero().squeeze(1)
-        absent = _indices(~in_batch[:-1], len(self.weight) - len(present))
-        sampled = self._sample(absent)
-
-        own = torch.where(labels >= 0, torch.searchsorted(present, labels), -1)
+        """The loss against the batch's own classes, and against a sample of the rest."""
+        sample = Sample.of(labels, len(self.weight), self.sample_rate)
+        indices = sample.present, sample.sampled
+        stands_for = sample.stands_for if self.negative_weighting == "unbiased" else 1.0
         nobody = torch.full_like(labels, -1)
-        stands_for = 1.0
-        if self.negative_weighting == "unbiased":
-            stands_for = len(absent) / max(len(sampled), 1)
-        indices = present, sampled
-        losses = self._compute(own, bias), self._compute(nobody, bias, stands_for)
+        losses = self._compute(sample.labels, bias), self._compute(nobody, bias, stands_for)
         fused = self._fused_sgd()
         if isinstance(fused, SampledSGD):
-            return _fused_loss(fused, losses, indices, x)
+            return fused_loss(fused, losses, indices, x)
         self.catch_up()
-        parts = _TakeRows.apply(self.weight, *indices, self.sparse_gradient)
+        parts = TakeRows.apply(self.weight, *indices, self.sparse_gradient)
         first, second = (loss(x, rows, None) for loss, rows in zip(losses, parts, strict=True))
         if self.recipe.weight_norm == "in_place":
             with torch.no_grad():
@@ -360,72 +343,9 @@ class PartialFCSphereFace2(SphereFace2):
                     self.weight.index_copy_(0, index, rows)
         return first + second
 
-    def _sample(self, absent: Tensor) -> Tensor:
-        """A uniform sample of the class indices `absent`, without replacement, in order."""
-        size = math.ceil(self.sample_rate * len(absent))
-        drawn = torch.randperm(len(absent), device=absent.device)[:size]
-        return absent[drawn.sort().values]
-
     def extra_repr(self) -> str:
         return (
             f"{super().extra_repr()}, classes {self.classes.start}..{self.classes.stop - 1} "
             f"on rank {self.rank} of {self.world_size}, sample_rate={self.sample_rate}, "
             f"negative_weighting={self.negative_weighting}"
         )
-
-
-@torch.compiler.disable  # How many steps which rows have missed is nothing to compile in.
-def _fused_loss(
-    fused: SampledSGD, losses: Sequence[Compute], indices: Sequence[Tensor], x: Tensor
-) -> Tensor:
-    """The sum of `losses`, each against the class centers of one of `indices`, and their step."""
-
-    def compute(x: Tensor, weight: Tensor, sgd: Any) -> Tensor:
-        with fused.rows(indices, sgd) as parts:
-            first, second = (
-                loss(x, rows, step) for loss, (rows, step) in zip(losses, parts, strict=True)
-            )
-        return first + second
-
-    return fused.loss(compute, x, fused.weight)
-
-
-def require_sample_rate(value: Any) -> None:
-    require_number("sample_rate", value, "from 0 to 1", lambda v: 0 <= v <= 1)
-
-
-def _indices(mask: Tensor, count: int) -> Tensor:
-    """Where `mask` holds; as `count` says how often, a GPU need not be waited for."""
-    if mask.is_cuda:
-        try:
-            return torch.nonzero_static(mask, size=count).squeeze(1)
-        except NotImplementedError:  # A torch that has it for CPUs alone.
-            pass
-    return mask.nonzero().squeeze(1)
-
-
-class _TakeRows(Function):
-    """Two sets of rows of the class centers; backward spreads both gradients over one tensor."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, weight: Tensor, present: Tensor, sampled: Tensor, sparse: bool
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(present, sampled)
-        ctx.weight, ctx.sparse = weight, sparse  # Its shape counts: its values may change.
-        return weight.index_select(0, present), weight.index_select(0, sampled)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        weight, indices = ctx.weight, ctx.saved_tensors
-        if ctx.sparse:
-            rows = torch.cat(gradients)
-            gradient = torch.sparse_coo_tensor(
-                torch.cat(indices)[None], rows, weight.shape, check_invariants=False
-            )
-        else:
-            gradient = large_empty_like(weight).zero_()
-            for index, rows in zip(indices, gradients, strict=True):
-                gradient.index_copy_(0, index, rows)
-        return gradient, None, None, None

@@ -13,9 +13,10 @@ from ..engine.memory import nothing_kept
 from ..engine.sweep import default_chunk_size
 from ..head import SphereFace2
 from ..options import count
-from ..partial_fc import PartialFCSphereFace2, require_sample_rate
+from ..partial_fc import PartialFCSphereFace2
 from ..progress import progress_bar
 from ..recipe import PRESETS
+from ..sampling import require_sample_rate
 from ..terminal import json_text, say
 from .environment import environment
 from .measure import MIB, Step, interleaved_medians, peak_memory

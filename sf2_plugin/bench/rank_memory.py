@@ -15,7 +15,8 @@ from ..distributed import classes_of_rank
 from ..engine.memory import nothing_kept
 from ..engine.sweep import default_chunk_size
 from ..options import count
-from ..partial_fc import PartialFCSphereFace2, require_sample_rate
+from ..partial_fc import PartialFCSphereFace2
+from ..sampling import require_sample_rate
 from ..terminal import json_text, say
 from .measure import MIB, peak_memory
 

@@ -29,7 +29,7 @@ FLOORS = (
     ("definition", "evaluation", "margin_schedule", "synthetic"),
     ("backbones", "datasets", "deploy", "distributed", "engine", "report"),
     ("agreement", "export", "finite_steps", "fused", "watching", "wrappers"),
-    ("head",),
+    ("head", "sampling"),
     ("partial_fc",),
     ("bench", "class_means", "registry", "shards"),
     ("integrations",),
