@@ -4,7 +4,8 @@
     python -m benchmarks.accuracy_report
 
 `--faces` is a folder with `train/PERSON/*.jpg` and pairs of other people (`val_pairs.txt` with
-`val/`, or `val.bin`); each `--test` is one more folder with pairs. Without `--faces` all are drawn.
+`val/`, or `val.bin`); each `--test` is one more folder with pairs. Without `--faces` all are drawn:
+`--people N` of them, of whom the part "sampling" asks.
 Every run writes one JSON file when it ends and is never made twice, so that the study may be
 stopped, and goes on where it was. `PARTS` lists what is asked, in the order in which it runs.
 """
@@ -34,6 +35,9 @@ from sf2_plugin.synthetic import write_synthetic_faces
 RATES = (0.1, 0.033, 0.01, 0.3)
 MARGINS = (0.5, 1.5)
 SCALES = (0.5, 2.0)
+#: Those compared where all would be too many, and those whose order is in doubt for longest.
+COMPARED = ("arcface", "cosface", "sf2-C")
+IN_DOUBT = ("arcface-mm", *COMPARED)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Study:
     fingerprint: str
     losses: tuple[str, ...]
     epochs: int
-    seeds: tuple[int, ...]
+    seeds: int
     quick: bool
 
     def result(self, run: Run) -> dict[str, Any] | None:
@@ -54,6 +58,13 @@ class Study:
     def having(self, *losses: str) -> list[str]:
         """Those of `losses` that this study has."""
         return [loss for loss in losses if loss in self.losses]
+
+    def of_each(self, run: Callable[..., Run]) -> list[Run]:
+        """`run` of each loss and seed; of the losses in `IN_DOUBT` with twice the seeds."""
+        doubted = range(self.seeds, self.seeds if self.quick else 2 * self.seeds)
+        return [run(loss, seed=seed) for seed in range(self.seeds) for loss in self.losses] + [
+            run(loss, seed=seed) for seed in doubted for loss in self.having(*IN_DOUBT)
+        ]
 
     def best(self, candidates: Sequence[Run]) -> Run:
         """By the area under the ROC over pairs of the people held out; a loss of NaN is last."""
@@ -107,20 +118,46 @@ def search(study: Study) -> Stages:
 
 
 def clean(study: Study) -> Stages:
-    yield [study.tuned(loss, seed=seed) for seed in study.seeds for loss in study.losses]
+    yield study.of_each(study.tuned)
 
 
 def as_shipped(study: Study) -> Stages:
-    yield [study.shipped(loss, seed=seed) for seed in study.seeds for loss in study.losses]
+    yield study.of_each(study.shipped)
+
+
+#: Shares of labels that are wrong.
+NOISE = (0.2, 0.4, 0.6)
+#: What a training set may lack. Epochs as factors, so that all make about as many steps.
+SCARCE: dict[str, dict[str, Any]] = {
+    "a tenth of the people": {"share": 0.1, "epochs": 3},
+    "a third of the people": {"share": 1 / 3, "epochs": 3},
+    "a long tail": {"tail": 0.9, "epochs": 1.5},
+}
+#: What might help SphereFace2 there.
+REMEDIES: dict[str, dict[str, Any]] = {
+    "centers at means": {"loop": (("fitted_bias", 1.0), ("mean_centers", 1.0))},
+    "lambda 0.5": {"options": (("lam", 0.5),)},
+    "lambda 0.9": {"options": (("lam", 0.9),)},
+    "loss weight 10": {"options": (("loss_weight", 10.0),)},
+}
 
 
 def noise(study: Study) -> Stages:
     yield [
         study.tuned(loss, seed=seed, noise=share)
-        for seed in study.seeds[:3]
-        for share in (0.2, 0.4, 0.6)
-        for loss in study.having("arcface", "cosface", "sf2-C")
+        for seed in range(study.seeds)
+        for share in NOISE
+        for loss in study.having(*COMPARED)
     ]
+
+
+def scarce(study: Study) -> Stages:
+    for seed in range(study.seeds):
+        for change in SCARCE.values():
+            values = change | {"seed": seed, "epochs": round(change["epochs"] * study.epochs)}
+            runs = [study.tuned(loss, **values) for loss in study.having(*COMPARED)]
+            ours = study.tuned("sf2-C", **values)
+            yield runs + [dataclasses.replace(ours, **remedy) for remedy in REMEDIES.values()]
 
 
 #: What is changed of SphereFace2 as it is shipped, for so many epochs.
@@ -166,7 +203,7 @@ STARTS: dict[str, tuple[tuple[str, float], ...]] = {
 def starts(study: Study) -> Stages:
     yield [
         study.shipped("sf2-C", seed=seed, loop=loop)
-        for seed in study.seeds
+        for seed in range(study.seeds)
         for loop in STARTS.values()
     ]
 
@@ -175,18 +212,8 @@ def on_pixels(study: Study) -> Stages:
     """The searched hyperparameters, with the other backbone."""
     yield [
         study.tuned(loss, seed=seed, backbone="pixels", epochs=2 * study.epochs)
-        for seed in study.seeds[:3]
-        for loss in study.having("arcface", "cosface", "sf2-C")
-    ]
-
-
-def few_people(study: Study) -> Stages:
-    """Three times the epochs, so that a third of the people makes as many steps as all do."""
-    yield [
-        study.tuned(loss, seed=seed, share=share, epochs=3 * study.epochs)
-        for seed in study.seeds[:3]
-        for share in (0.1, 1 / 3)
-        for loss in study.having("arcface", "cosface", "sf2-C")
+        for seed in range(min(study.seeds, 3))
+        for loss in study.having(*COMPARED)
     ]
 
 
@@ -194,34 +221,52 @@ def nobody(study: Study) -> Stages:
     """The people held out of the search are left out, or are faces of nobody."""
     yield [
         study.tuned("sf2-C", seed=seed, people=people)
-        for seed in study.seeds[:3]
+        for seed in range(study.seeds)
         for people in ("known", "known and nobody")
     ]
 
 
+#: How SphereFace2 may compute.
+PRECISIONS: dict[str, dict[str, Any]] = {
+    "float32": {},
+    "`fuse_sgd`": {"fused": True},
+    "products in bfloat16": {"products": "bfloat16"},
+    "products in float16": {"products": "float16"},
+    "autocast to bfloat16": {"autocast": "bfloat16"},
+}
+
+
 def precision(study: Study) -> Stages:
-    for seed in study.seeds[:3]:
-        tuned = study.tuned("sf2-C", seed=seed)
-        yield [
-            dataclasses.replace(tuned, fused=True),
-            dataclasses.replace(tuned, products="bfloat16"),
-            dataclasses.replace(tuned, products="float16"),
-        ]
+    yield [
+        study.tuned("sf2-C", seed=seed, **change)
+        for seed in range(study.seeds)
+        for change in PRECISIONS.values()
+    ]
+
+
+#: How the negatives may be sampled: the loss, and what is changed.
+SAMPLED: dict[str, tuple[str, dict[str, Any]]] = {
+    "SphereFace2 C, all": ("sf2-C", {}),
+    **{
+        f"SphereFace2 C, {rate:.0%}{words}": ("sf2-C", {"sample_rate": rate, **change})
+        for rate in (0.3, 0.1)
+        for words, change in (
+            ("", {}),
+            (", `fuse_sgd`", {"fused": True}),
+            (", each counted once", {"negative_weighting": "none"}),
+        )
+    },
+    **{f"CosFace, {rate:.0%}": ("cosface", {"sample_rate": rate}) for rate in (1.0, 0.3, 0.1)},
+}
 
 
 def sampling(study: Study) -> Stages:
-    for seed in study.seeds[:3]:
-        tuned = study.tuned("sf2-C", seed=seed)
-        yield [
-            dataclasses.replace(tuned, sample_rate=rate, negative_weighting=weighting)
-            for rate, weighting in (
-                (1.0, "unbiased"),
-                (0.3, "unbiased"),
-                (0.3, "none"),
-                (0.1, "unbiased"),
-                (0.1, "none"),
-            )
-        ]
+    yield [
+        study.shipped(loss, seed=seed, **change)
+        for seed in range(study.seeds)
+        for loss, change in SAMPLED.values()
+        if loss in study.losses
+    ]
 
 
 @dataclass(frozen=True)
@@ -231,6 +276,8 @@ class Part:
     quick: bool = False
     #: Whether it goes by what "search" finds.
     searched: bool = True
+    #: Whether it is for the many people of `--people`, and for no others.
+    many: bool = False
 
 
 #: In the order in which they run. One threshold for all, and calibration, ask nothing new: the
@@ -238,17 +285,17 @@ class Part:
 PARTS = {
     "search": Part("Which rate, margin and scale suit a loss, on people held out?", search, True),
     "clean": Part("Which loss verifies strangers best?", clean, True),
+    "as shipped": Part("What without a search?", as_shipped, True, searched=False),
     "noise": Part("Which loss bears labels that are wrong?", noise),
+    "scarce": Part("Which loss does with few people, or with few faces of most?", scarce),
+    "starts": Part("Does a better start train better to the end?", starts, searched=False),
     "dynamics": Part(
         "Why does the loss rise at first, and what starts it better?", dynamics, searched=False
     ),
-    "pixels": Part("Is it the same with a backbone that sees pixels?", on_pixels),
-    "starts": Part("Does a better start train better to the end?", starts, searched=False),
-    "few people": Part("Which loss does with a tenth or a third of the people?", few_people),
-    "as shipped": Part("What without a search?", as_shipped, searched=False),
-    "nobody": Part("Do faces of nobody, label -1, help?", nobody),
     "precision": Part("Do half-precision products or a fused step cost accuracy?", precision),
-    "sampling": Part("What does sampling the negatives cost?", sampling),
+    "nobody": Part("Do faces of nobody, label -1, help?", nobody),
+    "pixels": Part("Is it the same with a backbone that sees pixels?", on_pixels),
+    "sampling": Part("What does sampling the negatives cost?", sampling, searched=False, many=True),
 }
 
 
@@ -324,9 +371,14 @@ def prepare(arguments: argparse.Namespace) -> Path:
     faces = arguments.faces
     if faces is None:
         faces = arguments.out / "drawn"
+        people = arguments.people
         if not faces.exists():
             write_synthetic_faces(
-                faces, images_per_identity=10, progress=progress_bar("drawing faces")
+                faces,
+                train_identities=people or 400,
+                images_per_identity=3 if people else 10,
+                progress=progress_bar("drawing faces"),
+                processes=arguments.jobs,
             )
     tests = {(arguments.faces or Path("drawn")).name: find_pairs(faces)}
     for test in arguments.test:
@@ -334,13 +386,16 @@ def prepare(arguments: argparse.Namespace) -> Path:
         if not given or name in tests:
             raise ValueError(f"--test must be NAME=DIR, each name once, got {test!r}")
         tests[name] = find_pairs(Path(folder))
-    decode_faces(faces / "train", tests, out)
+    decode_faces(faces / "train", tests, out, light=arguments.people is not None)
     return out
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--faces", type=Path, metavar="DIR", help="drawn where left out")
+    parser.add_argument(
+        "--people", type=count, metavar="N", help="draw so many, with three faces each"
+    )
     parser.add_argument("--test", action="append", default=[], metavar="NAME=DIR")
     parser.add_argument(
         "--arcface-torch", type=Path, metavar="DIR", help="recognition/arcface_torch"
@@ -352,10 +407,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=count, default=5, help="how many; default %(default)s")
     parser.add_argument("--jobs", type=count, default=2, help="runs side by side, a thread each")
     parser.add_argument(
-        "--quick", action="store_true", help="the parts search and clean, four losses, three seeds"
+        "--quick", action="store_true", help="three parts, four losses, the rate alone searched"
     )
     arguments = parser.parse_args(argv)
     checkout = arguments.arcface_torch
+    if arguments.people is not None and arguments.faces is not None:
+        parser.error("--people must be left out with --faces, which has its own")
     if checkout is not None and not (checkout / "partial_fc_v2.py").is_file():
         parser.error(f"--arcface-torch {checkout} holds no partial_fc_v2.py")
 
@@ -365,19 +422,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     losses = arguments.losses or available_losses(checkout)
-    parts = arguments.parts or list(PARTS)
+    many = arguments.people is not None
+    parts = arguments.parts or [name for name, part in PARTS.items() if part.many == many]
     if any(PARTS[part].searched for part in parts):
         parts = list(dict.fromkeys(["search", *parts]))
-    seeds = arguments.seeds
     if arguments.quick:
         losses = [n for n in losses if n in ("softmax", "arcface-mm", "cosface", "sf2-C")]
-        parts, seeds = [part for part in parts if PARTS[part].quick], min(seeds, 3)
+        parts = [part for part in parts if PARTS[part].quick]
     study = Study(
         runs=arguments.out,
         fingerprint=Faces.load(faces).fingerprint,
         losses=tuple(losses),
         epochs=arguments.epochs,
-        seeds=tuple(range(seeds)),
+        seeds=arguments.seeds,
         quick=arguments.quick,
     )
     make_runs(study, parts, faces, checkout, arguments.jobs)

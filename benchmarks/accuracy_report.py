@@ -119,7 +119,7 @@ def _calibrations(
 def collect(runs: Path) -> dict[str, Any]:
     """All runs on the faces that lie beside them."""
     faces = Faces.load(runs / "faces")
-    tests = {name: np.array(issame) for name, (_, _, issame) in faces.tests.items()}
+    tests = {name: np.array(test.issame) for name, test in faces.tests.items()}
     results = [json.loads(path.read_text()) for path in sorted(runs.glob("*.json"))]
     results = [r for r in results if r["fingerprint"] == faces.fingerprint]
     if not results:
@@ -129,8 +129,8 @@ def collect(runs: Path) -> dict[str, Any]:
         "train images": len(faces.labels),
         "train people": len(np.unique(faces.labels)),
         "tests": {
-            name: {"images": int(pairs.max()) + 1, "pairs": len(pairs)}
-            for name, (_, pairs, _) in faces.tests.items()
+            name: {"images": int(test.pairs.max()) + 1, "pairs": len(test.pairs)}
+            for name, test in faces.tests.items()
         },
         "fingerprint": faces.fingerprint,
         "commits": sorted({e["commit"] or "?" for e in environments}),

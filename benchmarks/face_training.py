@@ -9,10 +9,11 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,12 @@ class Run:
     share: float = 1.0
     #: The share of labels replaced by another at random.
     noise: float = 0.0
+    #: The share of people, those with the fewest images, who keep one or two of theirs.
+    tail: float = 0.0
     #: Of the head's matrix products.
     products: str = "float32"
+    #: Of backbone and head, under autocast.
+    autocast: str = "float32"
     fused: bool = False
     #: Of Partial FC; None for the full head.
     sample_rate: float | None = None
@@ -108,7 +113,20 @@ class Run:
 # Faces.
 
 
-Test = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
+#: What is measured on each face of a test: its mean, the spread of its edges, and how much of it
+#: its mirror image leaves.
+MEASURES = ("brightness", "sharpness", "symmetry")
+
+
+@dataclass(frozen=True)
+class Test:
+    """Faces by backbone with one view each; pairs (P, 2) of them; whether each pair is one person,
+    (P,); and `MEASURES` of each face, (N, 3)."""
+
+    seen: dict[str, np.ndarray]
+    pairs: np.ndarray
+    issame: np.ndarray
+    measures: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -118,8 +136,7 @@ class Faces:
     Attributes:
         seen: by name of `BACKBONES`, (N, views, ...): each training face in its views.
         labels: (N,).
-        tests: of each, the same for its images, with one view; pairs (P, 2) of their rows; and
-            issame (P,).
+        tests: by name.
     """
 
     seen: dict[str, np.ndarray]
@@ -132,46 +149,65 @@ class Faces:
         def array(name: str) -> np.ndarray:
             return np.load(folder / f"{name}.npy", mmap_mode="r")
 
-        def seen(of: str) -> dict[str, np.ndarray]:
-            return {name: array(f"{of}-{name}") for name in BACKBONES}
-
         about = json.loads((folder / "about.json").read_text())
+
+        def seen(of: str) -> dict[str, np.ndarray]:
+            return {name: array(f"{of}-{name}") for name in about["backbones"]}
+
         tests = {
-            name: (seen(f"test{i}"), array(f"test{i}-pairs"), array(f"test{i}-issame"))
+            name: Test(
+                seen(f"test{i}"),
+                *(array(f"test{i}-{of}") for of in ("pairs", "issame", "measures")),
+            )
             for i, name in enumerate(about["tests"])
         }
         return cls(seen("train"), array("train-labels"), tests, about["fingerprint"])
 
 
-def decode_faces(train: Path, tests: dict[str, PairSet], out: Path) -> None:
-    """Decode a training folder and pair sets once, into a folder that `Faces.load` opens."""
+def decode_faces(train: Path, tests: dict[str, PairSet], out: Path, *, light: bool = False) -> None:
+    """Decode a training folder and pair sets once, into a folder that `Faces.load` opens.
+
+    Args:
+        light: for the first backbone alone, and each training face in two views instead of ten.
+    """
     people = read_face_folder(train)
     digest = hashlib.sha1()
+    backbones = dict(list(BACKBONES.items())[: 1 if light else None])
     with atomic_folder(out) as folder:
 
         def save(name: str, array: np.ndarray) -> None:
             np.save(folder / f"{name}.npy", array)
 
-        def save_faces(name: str, images: list[np.ndarray], shifts: Sequence, turns: int) -> None:
-            faces = np.stack([_square(image) for image in images])
-            digest.update(faces.tobytes())
+        def save_faces(
+            name: str, images: Iterable[np.ndarray], shifts: Sequence, turns: int
+        ) -> None:
             views = [(*shift, turned) for shift in shifts for turned in range(turns)]
-            for backbone, (_, see) in BACKBONES.items():
-                parts = [
-                    np.stack([see(_cut(part, *view)) for view in views], axis=1)
-                    for part in np.array_split(faces, math.ceil(len(faces) / 256))
-                ]
-                save(f"{name}-{backbone}", np.concatenate(parts))
+            parts: dict[str, list[np.ndarray]] = {of: [] for of in (*backbones, "measures")}
+            waiting = iter(images)
+            while some := [_square(image) for image in islice(waiting, 256)]:
+                faces = np.stack(some)
+                digest.update(faces.tobytes())
+                parts["measures"].append(measures(faces))
+                for backbone, (_, see) in backbones.items():
+                    seen = [see(_cut(faces, *view)) for view in views]
+                    parts[backbone].append(np.stack(seen, axis=1))
+            for of, arrays in parts.items():
+                save(f"{name}-{of}", np.concatenate(arrays))
 
-        save_faces("train", [decode_image(path) for path, _ in people.samples], SHIFTS, 2)
+        shifts = SHIFTS[:1] if light else SHIFTS
+        save_faces("train", (decode_image(path) for path, _ in people.samples), shifts, 2)
         save("train-labels", np.array([label for _, label in people.samples]))
         for i, pair_set in enumerate(tests.values()):
             first, inverse = pair_set.distinct()
-            images = [pair_set.decode(int(row)) for row in first]
+            images = (pair_set.decode(int(row)) for row in first)
             save_faces(f"test{i}", images, SHIFTS[:1], 1)
             save(f"test{i}-pairs", inverse.reshape(-1, 2))
             save(f"test{i}-issame", pair_set.issame)
-        about = {"tests": list(tests), "fingerprint": digest.hexdigest()[:12]}
+        about = {
+            "tests": list(tests),
+            "backbones": list(backbones),
+            "fingerprint": digest.hexdigest()[:12],
+        }
         (folder / "about.json").write_text(json.dumps(about))
 
 
@@ -186,6 +222,17 @@ def _cut(faces: np.ndarray, right: int, down: int, turned: bool) -> Tensor:
     edge = (STORED - CUT) // 2
     cut = torch.from_numpy(faces)[:, edge + down :][:, :CUT, edge + right :][:, :, :CUT]
     return cut.flip(2) if turned else cut
+
+
+def measures(faces: np.ndarray) -> np.ndarray:
+    """(B, STORED, STORED, 3) uint8 to (B, 3) float32 of `MEASURES`."""
+    grey = _cut(faces, 0, 0, False).float().mean(3)
+    edges = functional.conv2d(
+        grey[:, None], torch.tensor([[[[0.0, 1, 0], [1, -4, 1], [0, 1, 0]]]])
+    ).flatten(1)
+    of_all = grey.flatten(1)
+    mirrored = (grey - grey.flip(2)).flatten(1).std(1) / (of_all.std(1) + 1)
+    return torch.stack([of_all.mean(1), edges.std(1), -mirrored], 1).numpy()
 
 
 def oriented_gradients(cut: Tensor) -> np.ndarray:
@@ -250,6 +297,8 @@ def training_set(run: Run, labels: np.ndarray) -> Training:
     if run.share < 1:
         people = np.sort(rng.choice(people, round(run.share * len(people)), replace=False))
     rows = np.flatnonzero(np.isin(labels, people))
+    if run.tail:
+        rows = np.sort(np.concatenate(list(_tailed(run.tail, labels, people, rng))))
     new = np.searchsorted(people, labels[rows])
     wrong = rng.random(len(rows)) < run.noise
     other = rng.integers(1, len(people), len(rows))
@@ -259,6 +308,17 @@ def training_set(run: Run, labels: np.ndarray) -> Training:
         rows = np.concatenate([rows, strangers])
         new = np.concatenate([new, np.full(len(strangers), -1)])
     return Training(rows, new, len(people))
+
+
+def _tailed(
+    tail: float, labels: np.ndarray, people: np.ndarray, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Rows of each person's faces: one or two of those with the fewest, all of the others'."""
+    rows = [np.flatnonzero(labels == person) for person in people]
+    by_count = np.argsort([len(of) for of in rows], kind="stable")
+    few = set(by_count[: round(tail * len(people))].tolist())
+    for person, of in enumerate(rows):
+        yield rng.permutation(of)[: rng.integers(1, 3)] if person in few else of
 
 
 # The backbones, all to (B, EMBEDDING_SIZE).
@@ -465,18 +525,16 @@ def _train(run: Run, faces: Faces, checkout: Path | None) -> dict[str, Any]:
     )
     if run.fused:
         head.fuse_sgd(optimizer)
-    half = None if run.products == "float32" else getattr(torch, run.products)
+    whole, products = (_autocast(of) for of in (run.autocast, run.products))
     course: list[dict[str, float]] = []
     for step in range(run.epochs * steps):
         if step % steps == 0:
             order = torch.randperm(len(views), generator=generator)
         batch = order[step % steps * BATCH :][:BATCH]
         view = torch.randint(views.shape[1], (len(batch),), generator=generator)
-        x = backbone(views[batch, view].float())
-        if half is None:
-            loss = loss_of(x, labels[batch])
-        else:
-            with torch.autocast("cpu", half):
+        with whole():
+            x = backbone(views[batch, view].float())
+            with products():
                 loss = loss_of(x, labels[batch])
         if step < 100 or step % 10 == 0 or step == run.epochs * steps - 1:
             course.append(_state(step, loss, head, x, labels[batch]))
@@ -509,13 +567,19 @@ def _train(run: Run, faces: Faces, checkout: Path | None) -> dict[str, Any]:
             result["development"] = _development(backbone, faces, run.backbone)
         else:
             result["scores"] = {
-                name: _scores(backbone, seen[run.backbone], pairs)
-                for name, (seen, pairs, _) in faces.tests.items()
+                name: _scores(backbone, test.seen[run.backbone], test.pairs)
+                for name, test in faces.tests.items()
             }
     result["seconds"] = time.perf_counter() - start
     result["cpu_seconds"] = time.process_time() - cpu
     result["train_cpu_seconds"] = train_cpu
     return result
+
+
+def _autocast(dtype: str) -> Callable[[], AbstractContextManager[Any]]:
+    if dtype == "float32":
+        return nullcontext
+    return partial(torch.autocast, "cpu", getattr(torch, dtype))
 
 
 def _parameter_groups(

@@ -50,8 +50,9 @@ def written(folder):
 
 def test_a_run_is_made_once(drawn, runs):
     before = written(runs)
-    # The search: 4 rates, and for a loss with a margin two more of it and of the scale.
-    assert len(before) == (4 + 8) + 2 * 2 + len(accuracy.DYNAMICS)
+    # The search: 4 rates, and for a loss with a margin two more of it and of the scale. Of the
+    # other loss, whose place is in doubt, twice the seeds.
+    assert len(before) == (4 + 8) + (2 + 4) + len(accuracy.DYNAMICS)
     lost = sorted(before)[0]
     (runs / lost).unlink()
     study(drawn, runs)
@@ -102,6 +103,10 @@ def test_who_is_trained_on():
     few = training_set(Run("sf2-C", share=0.1), labels)
     assert few.classes == 3
     assert sorted(set(few.labels)) == [0, 1, 2]
+    tailed = training_set(Run("sf2-C", tail=0.9), labels)
+    counts = np.bincount(tailed.labels)
+    assert sorted(counts)[-3:] == [10, 10, 10]
+    assert set(counts[counts < 10]) == {1, 2}
 
 
 def test_a_run_is_its_settings(runs):
