@@ -33,8 +33,8 @@ from sf2_plugin.synthetic import write_synthetic_faces
 #: The search, the same for each loss: the rate, then the margin, then the scale, each as factors on
 #: what is best so far, which the first values are what the loss is shipped with.
 RATES = (0.1, 0.033, 0.01, 0.3)
-MARGINS = (0.5, 1.5)
-SCALES = (0.5, 2.0)
+MARGINS = (0.5, 1.5, 2.0)
+SCALES = (0.5, 0.25, 2.0)
 #: Those compared where all would be too many, and those whose order is in doubt for longest.
 COMPARED = ("arcface", "cosface", "sf2-C")
 IN_DOUBT = ("arcface-mm", *COMPARED)
