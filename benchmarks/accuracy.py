@@ -34,7 +34,7 @@ from sf2_plugin.synthetic import write_synthetic_faces
 #: what is best so far, which the first values are what the loss is shipped with.
 RATES = (0.1, 0.033, 0.01, 0.3)
 MARGINS = (0.5, 1.5, 2.0)
-SCALES = (0.5, 0.25, 2.0)
+SCALES = (0.5, 0.25, 0.125, 2.0)
 #: Those compared where all would be too many, and those whose order is in doubt for longest.
 COMPARED = ("arcface", "cosface", "sf2-C")
 IN_DOUBT = ("arcface-mm", *COMPARED)
