@@ -26,9 +26,10 @@ from sf2_plugin.shards import (
     mark_of,
     new_mark,
     read_shards,
+    settle,
     waiting,
 )
-from sf2_plugin.shards.marks import waiting_names
+from sf2_plugin.shards.marks import waiting_in, waiting_names
 from sf2_plugin.torch_files import load_torch_file
 
 from .optimizer_places import optimizers, places
@@ -94,17 +95,7 @@ def save_together(
             os.replace(partial, checkpoint)
     with on_all_ranks("save"):
         if is_main_process():
-            _settle(whole, shards_folder(checkpoint))
-
-
-def _settle(whole: Path, folder: Path) -> None:
-    """Put shards that wait where they belong, and remove those of the last save."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(whole, folder)
-    shutil.rmtree(old, ignore_errors=True)
+            settle(shards_folder(checkpoint), whole)
 
 
 def claim_folder(folder: Path) -> None:
@@ -119,13 +110,12 @@ def claim_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not claim(folder / ".shards.lock"):  # Else a job at work may wait for them.
             return
-        for whole in folder.glob(".*.shards.*.whole"):
-            name, _, mark = whole.name[1:].removesuffix(".whole").rpartition(".")
-            files = [each for each in folder.iterdir() if shards_folder(each) == folder / name]
+        for whole, shards, mark in waiting_in(folder):
+            files = [each for each in folder.iterdir() if shards_folder(each) == shards]
             checkpoints = [each for each in files if each.is_file()]
             if any(_mark(load_torch_file(each), each) == mark for each in checkpoints):
-                _settle(whole, folder / name)
-            else:
+                settle(shards, whole)
+            elif whole.is_dir():
                 shutil.rmtree(whole)
         for left in folder.glob(".*.shards.old"):
             shutil.rmtree(left)

@@ -13,10 +13,11 @@ has interrupted. Ranks need no disk in common.
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from ..atomic import atomic_file
 from ..distributed import ProcessGroup, by_value, from_all_ranks, on_all_ranks
@@ -79,21 +80,32 @@ def marked_files(
     found: dict[str | None, Path] = {}
     if path.exists():
         found[mark_of(load(path), path)] = path
-    for each in waiting_names(path):
-        match = _WAITING.fullmatch(each.name)
-        if match:
-            found.setdefault(match["mark"], each)
+    for each in waiting_in(path.parent):
+        if each.path == path:
+            found.setdefault(each.mark, each.found)
     if not found:
         raise FileNotFoundError(f"there is no {path}")
     return found
 
 
+class Waiting(NamedTuple):
+    """A file or folder that was found waiting, for which place, and with which mark."""
+
+    found: Path
+    path: Path
+    mark: str
+
+
+def waiting_in(folder: Path) -> list[Waiting]:
+    """All that waits in a folder, which need not be there."""
+    names = sorted(folder.iterdir()) if folder.is_dir() else []
+    matches = ((each, _WAITING.fullmatch(each.name)) for each in names)
+    return [Waiting(each, folder / m["name"], m["mark"]) for each, m in matches if m]
+
+
 def waiting_names(path: Path) -> list[Path]:
-    """The files that wait to take the place of `path`."""
-    if not path.parent.is_dir():
-        return []
-    matches = ((each, _WAITING.fullmatch(each.name)) for each in sorted(path.parent.iterdir()))
-    return [each for each, match in matches if match and match["name"] == path.name]
+    """What waits to take the place of `path`."""
+    return [each.found for each in waiting_in(path.parent) if each.path == path]
 
 
 def common_mark(ranks: Sequence[Sequence[str | None]]) -> str | None:
@@ -114,9 +126,15 @@ def common_mark(ranks: Sequence[Sequence[str | None]]) -> str | None:
 
 
 def settle(path: Path, found: Path) -> None:
-    """Put the file that was found where it belongs, if it still waits."""
-    if found != path:
-        os.replace(found, path)
+    """Put the file or folder that was found where it belongs, if it still waits."""
+    if found == path:
+        return
+    old = path.with_name(f".{path.name}.old")
+    if path.is_dir():  # Which nothing can replace while it holds files.
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(path, old)
+    os.replace(found, path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
