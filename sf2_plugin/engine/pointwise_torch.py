@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..margins import g
 from ..recipe import Recipe
 from .pointwise import Pointwise
 from .sgd import SGDStep
@@ -20,18 +21,10 @@ from .sgd import SGDStep
 STEEP = 80.0
 
 
-def _half(u: Tensor, t: float) -> Tensor:
-    """(u + 1)/2, kept from going below zero where `t` is fractional."""
-    half = (u + 1) / 2
-    return half if t == int(t) else half.clamp_(min=0)
-
-
-def _g(u: Tensor, t: float) -> Tensor:
-    return 2 * _half(u, t) ** t - 1
-
-
 def _g_slope(u: Tensor, t: float) -> Tensor:
-    return t * _half(u, t) ** (t - 1)
+    """The slope of `margins.g` by `u`."""
+    half = (u + 1) / 2
+    return t * (half if t == int(t) else half.clamp_(min=0)) ** (t - 1)
 
 
 def _inverse_sine(z: Tensor) -> Tensor:
@@ -141,7 +134,7 @@ class TorchPointwise(Pointwise):
         recipe = self.recipe
         margin = _MARGINS[recipe.margin_type]
         u, u_slope = margin.positive(z, recipe.margin)
-        logits = recipe.scale * (_g(u, recipe.t) - margin.lift * recipe.margin) + self.bias
+        logits = recipe.scale * (g(u, recipe.t) - margin.lift * recipe.margin) + self.bias
         pull = torch.sigmoid(-logits).mul_(-recipe.lam)
         self.loss = -recipe.lam * torch.nn.functional.logsigmoid(logits).sum(dtype=torch.float64)
         self.logit_slope = pull.sum(dtype=torch.float64)
