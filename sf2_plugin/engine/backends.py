@@ -1,5 +1,6 @@
 """Which implementation computes the loss: the one table of backends, and the choice among them."""
 
+import importlib
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -22,24 +23,6 @@ SMALLEST_FUSED_CAPABILITY = (9, 0)
 SMALLEST_TRITON = Version("3.0")
 
 logger = logging.getLogger("sf2_plugin")
-
-
-def _torch_pointwise() -> type[Pointwise]:
-    from .pointwise_torch import TorchPointwise
-
-    return TorchPointwise
-
-
-def _triton_pointwise() -> type[Pointwise]:
-    from .pointwise_triton import TritonPointwise
-
-    return TritonPointwise
-
-
-def _fused_pointwise() -> type[Pointwise]:
-    from .pointwise_fused import FusedPointwise
-
-    return FusedPointwise
 
 
 def _obstacle(
@@ -81,13 +64,13 @@ class Backend:
     """A way to compute the loss.
 
     Attributes:
-        pointwise: imports what the backend does between the products of the sweep; None where the
-            definition computes the loss in plain autograd, without a sweep.
+        pointwise: what the backend does between the products of the sweep, as `module:Class`; None
+            where the definition computes the loss in plain autograd, without a sweep.
         obstacle: why it cannot run on a device with embeddings of a dtype, or None where it can.
         emulated: whether, asked for by name, it runs in spite of that, slowly, for tests.
     """
 
-    pointwise: Callable[[], type[Pointwise]] | None
+    pointwise: str | None
     obstacle: Callable[[torch.device, torch.dtype], str | None] = lambda device, dtype: None
     emulated: Callable[[torch.dtype], bool] = lambda dtype: False
 
@@ -96,10 +79,10 @@ class Backend:
 BACKENDS: Mapping[str, Backend] = MappingProxyType(
     {
         "reference": Backend(None),
-        "chunked": Backend(_torch_pointwise),
-        "triton": Backend(_triton_pointwise, _obstacle, _triton_interprets),
+        "chunked": Backend(".pointwise_torch:TorchPointwise"),
+        "triton": Backend(".pointwise_triton:TritonPointwise", _obstacle, _triton_interprets),
         "fused": Backend(
-            _fused_pointwise,
+            ".pointwise_fused:FusedPointwise",
             partial(_obstacle, smallest=SMALLEST_FUSED_CAPABILITY),
             _triton_interprets,
         ),
@@ -158,4 +141,5 @@ def pointwise_of(backend: str) -> type[Pointwise]:
     """
     swept = {name: entry.pointwise for name, entry in BACKENDS.items() if entry.pointwise}
     require_one_of("backend of the sweep", backend, swept)
-    return swept[backend]()
+    module, _, name = swept[backend].partition(":")
+    return getattr(importlib.import_module(module, __package__), name)

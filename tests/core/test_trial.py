@@ -76,7 +76,10 @@ def test_only_the_automatic_choice_is_tried(backend, monkeypatch):
     kernels = pointwise_of(backend)
     monkeypatch.setattr(kernels, "totals", broken(kernels.totals))
     monkeypatch.setattr(backends, "AUTO", (backend, "chunked"))
-    obstacles = {**backends.BACKENDS, backend: backends.Backend(lambda: kernels)}
+    obstacles = {
+        **backends.BACKENDS,
+        backend: backends.Backend(backends.BACKENDS[backend].pointwise),
+    }
     monkeypatch.setattr(backends, "BACKENDS", obstacles)
     device = device_of(backend)
     x, labels = torch.randn(5, 16, device=device), torch.arange(5, device=device)
