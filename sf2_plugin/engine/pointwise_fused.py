@@ -136,48 +136,17 @@ class FusedPointwise(TritonPointwise):
         return rows if unit is None else unit[: len(rows)]
 
 
+# fmt: off
 @triton.jit(do_not_specialize=["next_classes", "start", "num_classes"])
 def _fused(
-    w,
-    x,
-    next_rows,
-    next_unit,
-    next_lengths,
-    next_classes,
-    slopes,
-    labels,
-    bias,
-    losses,
-    logit_slopes,
-    start,
-    num_classes,
-    num_faces,
-    stretch,
-    t,
-    steepness,
-    shift,
-    own_shift,
-    margin,
-    cos_m,
-    sin_m,
-    positive_weight,
-    negative_weight,
-    threshold,
-    largest,
-    MARGIN_TYPE: tl.constexpr,
-    WHOLE_T: tl.constexpr,
-    EXACT: tl.constexpr,
-    FILTER: tl.constexpr,
-    CLAMP: tl.constexpr,
-    CLASSES: tl.constexpr,
-    FACES: tl.constexpr,
-    HEIGHT: tl.constexpr,
-    WIDTH: tl.constexpr,
-    SIZE: tl.constexpr,
-    DEPTH: tl.constexpr,
-    IN_PLACE: tl.constexpr,
-    PARTS: tl.constexpr,
-    PRECISION: tl.constexpr,
+    w, x, next_rows, next_unit, next_lengths, next_classes,
+    slopes, labels, bias, losses, logit_slopes, start, num_classes, num_faces,
+    stretch, t, steepness, shift, own_shift, margin, cos_m, sin_m,
+    positive_weight, negative_weight, threshold, largest,
+    MARGIN_TYPE: tl.constexpr, WHOLE_T: tl.constexpr, EXACT: tl.constexpr, FILTER: tl.constexpr,
+    CLAMP: tl.constexpr, CLASSES: tl.constexpr, FACES: tl.constexpr, HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr, SIZE: tl.constexpr, DEPTH: tl.constexpr, IN_PLACE: tl.constexpr,
+    PARTS: tl.constexpr, PRECISION: tl.constexpr,
 ):
     tiles_of_faces = tl.cdiv(num_faces, PARTS * FACES)
     band = tl.program_id(0) // (tiles_of_faces + 1)
@@ -187,33 +156,16 @@ def _fused(
         past = tl.minimum(next_classes, first_class + CLASSES)
         for first in range(0, CLASSES, HEIGHT):
             unit_rows_from(
-                first_class + first,
-                next_rows,
-                next_unit,
-                next_lengths,
-                past,
-                SIZE,
-                IN_PLACE,
-                HEIGHT,
-                WIDTH,
+                first_class + first, next_rows, next_unit, next_lengths, past, SIZE,
+                IN_PLACE, HEIGHT, WIDTH,
             )
     elif first_class < num_classes:
         tile = band * tiles_of_faces + place - 1
         first_face = (place - 1) * PARTS * FACES
         z = _cosines(
-            w,
-            x,
-            first_class,
-            first_face,
-            num_classes,
-            num_faces,
-            CLASSES,
-            PARTS * FACES,
-            SIZE,
-            DEPTH,
-            PRECISION,
+            w, x, first_class, first_face, num_classes, num_faces,
+            CLASSES, PARTS * FACES, SIZE, DEPTH, PRECISION,
         )
-        # fmt: off
         _slopes_by_parts(
             z, tile, first_class, first_face,
             slopes, labels, bias, losses, logit_slopes, start, num_classes,
@@ -221,10 +173,8 @@ def _fused(
             positive_weight, negative_weight, threshold, largest,
             MARGIN_TYPE, WHOLE_T, EXACT, FILTER, CLAMP, CLASSES, FACES, PARTS,
         )
-        # fmt: on
 
 
-# fmt: off
 @triton.jit
 def _slopes_by_parts(
     z, tile, first_class, first_face,

@@ -153,16 +153,14 @@ def _power_of_2(size: int) -> int:
     return 1 << max(size - 1, 0).bit_length()
 
 
+# Long lists of parameters are set like prose.
+# fmt: off
+
+
 @triton.jit(do_not_specialize=["count"])
 def _unit_rows(
-    rows,
-    unit,
-    lengths,
-    count,
-    size,
-    IN_PLACE: tl.constexpr,
-    HEIGHT: tl.constexpr,
-    WIDTH: tl.constexpr,
+    rows, unit, lengths, count, size,
+    IN_PLACE: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
 ):
     first = tl.program_id(0) * HEIGHT
     unit_rows_from(first, rows, unit, lengths, count, size, IN_PLACE, HEIGHT, WIDTH)
@@ -170,15 +168,8 @@ def _unit_rows(
 
 @triton.jit
 def unit_rows_from(
-    first,
-    rows,
-    unit,
-    lengths,
-    count,
-    size,
-    IN_PLACE: tl.constexpr,
-    HEIGHT: tl.constexpr,
-    WIDTH: tl.constexpr,
+    first, rows, unit, lengths, count, size,
+    IN_PLACE: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
 ):
     """A few rows from `first` on at length one, and their lengths."""
     row = first + tl.arange(0, HEIGHT)
@@ -196,6 +187,9 @@ def unit_rows_from(
     if unit.dtype != rows.dtype or not IN_PLACE:
         tl.store(unit + at, values.to(unit.dtype.element_ty), mask=inside)
     tl.store(lengths + row, length, mask=row < count)
+
+
+# fmt: on
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -239,37 +233,17 @@ def _scale(tensor, factor, count, TILE: tl.constexpr):
             tl.store(tensor + at, (values * by).to(tensor.dtype.element_ty), mask=at < count)
 
 
+# fmt: off
+
+
 # A chunk's place and number of classes change within a sweep and must not cost a compilation.
 @triton.jit(do_not_specialize=["start", "num_classes"])
 def _slopes(
-    z_chunk,
-    slopes,
-    labels,
-    bias,
-    losses,
-    logit_slopes,
-    start,
-    num_classes,
-    num_faces,
-    stretch,
-    t,
-    steepness,
-    shift,
-    own_shift,
-    margin,
-    cos_m,
-    sin_m,
-    positive_weight,
-    negative_weight,
-    threshold,
-    largest,
-    MARGIN_TYPE: tl.constexpr,
-    WHOLE_T: tl.constexpr,
-    EXACT: tl.constexpr,
-    FILTER: tl.constexpr,
-    CLAMP: tl.constexpr,
-    CLASSES: tl.constexpr,
-    FACES: tl.constexpr,
+    z_chunk, slopes, labels, bias, losses, logit_slopes, start, num_classes, num_faces,
+    stretch, t, steepness, shift, own_shift, margin, cos_m, sin_m,
+    positive_weight, negative_weight, threshold, largest,
+    MARGIN_TYPE: tl.constexpr, WHOLE_T: tl.constexpr, EXACT: tl.constexpr, FILTER: tl.constexpr,
+    CLAMP: tl.constexpr, CLASSES: tl.constexpr, FACES: tl.constexpr,
 ):
     tile = tl.program_id(0)
     tiles_of_faces = tl.cdiv(num_faces, FACES)
@@ -282,73 +256,22 @@ def _slopes(
         z_chunk + row[:, None].to(tl.int64) * num_faces + face[None, :], mask=inside, other=0.0
     )
     slopes_of_tile(
-        z,
-        tile,
-        first_class,
-        first_face,
-        slopes,
-        labels,
-        bias,
-        losses,
-        logit_slopes,
-        start,
-        num_classes,
-        num_faces,
-        stretch,
-        t,
-        steepness,
-        shift,
-        own_shift,
-        margin,
-        cos_m,
-        sin_m,
-        positive_weight,
-        negative_weight,
-        threshold,
-        largest,
-        MARGIN_TYPE,
-        WHOLE_T,
-        EXACT,
-        FILTER,
-        CLAMP,
-        CLASSES,
-        FACES,
+        z, tile, first_class, first_face,
+        slopes, labels, bias, losses, logit_slopes, start, num_classes, num_faces,
+        stretch, t, steepness, shift, own_shift, margin, cos_m, sin_m,
+        positive_weight, negative_weight, threshold, largest,
+        MARGIN_TYPE, WHOLE_T, EXACT, FILTER, CLAMP, CLASSES, FACES,
     )
 
 
 @triton.jit
 def slopes_of_tile(
-    z,
-    tile,
-    first_class,
-    first_face,
-    slopes,
-    labels,
-    bias,
-    losses,
-    logit_slopes,
-    start,
-    num_classes,
-    num_faces,
-    stretch,
-    t,
-    steepness,
-    shift,
-    own_shift,
-    margin,
-    cos_m,
-    sin_m,
-    positive_weight,
-    negative_weight,
-    threshold,
-    largest,
-    MARGIN_TYPE: tl.constexpr,
-    WHOLE_T: tl.constexpr,
-    EXACT: tl.constexpr,
-    FILTER: tl.constexpr,
-    CLAMP: tl.constexpr,
-    CLASSES: tl.constexpr,
-    FACES: tl.constexpr,
+    z, tile, first_class, first_face,
+    slopes, labels, bias, losses, logit_slopes, start, num_classes, num_faces,
+    stretch, t, steepness, shift, own_shift, margin, cos_m, sin_m,
+    positive_weight, negative_weight, threshold, largest,
+    MARGIN_TYPE: tl.constexpr, WHOLE_T: tl.constexpr, EXACT: tl.constexpr, FILTER: tl.constexpr,
+    CLAMP: tl.constexpr, CLASSES: tl.constexpr, FACES: tl.constexpr,
 ):
     """Slopes of a tile of cosines `z`, stored; its terms and their slopes by the bias, added up.
 
@@ -362,110 +285,30 @@ def slopes_of_tile(
     plain &= tl.max(((own_row >= 0) & (own_row < CLASSES)).to(tl.int32), axis=0) == 0
     if plain:
         _terms_of_tile(
-            z,
-            tile,
-            first_class,
-            first_face,
-            slopes,
-            own_row,
-            bias,
-            losses,
-            logit_slopes,
-            start,
-            num_classes,
-            num_faces,
-            stretch,
-            t,
-            steepness,
-            shift,
-            own_shift,
-            margin,
-            cos_m,
-            sin_m,
-            positive_weight,
-            negative_weight,
-            threshold,
-            largest,
-            MARGIN_TYPE,
-            WHOLE_T,
-            EXACT,
-            FILTER,
-            CLAMP,
-            CLASSES,
-            FACES,
-            True,
+            z, tile, first_class, first_face,
+            slopes, own_row, bias, losses, logit_slopes, start, num_classes, num_faces,
+            stretch, t, steepness, shift, own_shift, margin, cos_m, sin_m,
+            positive_weight, negative_weight, threshold, largest,
+            MARGIN_TYPE, WHOLE_T, EXACT, FILTER, CLAMP, CLASSES, FACES, True,
         )
     else:
         _terms_of_tile(
-            z,
-            tile,
-            first_class,
-            first_face,
-            slopes,
-            own_row,
-            bias,
-            losses,
-            logit_slopes,
-            start,
-            num_classes,
-            num_faces,
-            stretch,
-            t,
-            steepness,
-            shift,
-            own_shift,
-            margin,
-            cos_m,
-            sin_m,
-            positive_weight,
-            negative_weight,
-            threshold,
-            largest,
-            MARGIN_TYPE,
-            WHOLE_T,
-            EXACT,
-            FILTER,
-            CLAMP,
-            CLASSES,
-            FACES,
-            False,
+            z, tile, first_class, first_face,
+            slopes, own_row, bias, losses, logit_slopes, start, num_classes, num_faces,
+            stretch, t, steepness, shift, own_shift, margin, cos_m, sin_m,
+            positive_weight, negative_weight, threshold, largest,
+            MARGIN_TYPE, WHOLE_T, EXACT, FILTER, CLAMP, CLASSES, FACES, False,
         )
 
 
 @triton.jit
 def _terms_of_tile(
-    z,
-    tile,
-    first_class,
-    first_face,
-    slopes,
-    own_row,
-    bias,
-    losses,
-    logit_slopes,
-    start,
-    num_classes,
-    num_faces,
-    stretch,
-    t,
-    steepness,
-    shift,
-    own_shift,
-    margin,
-    cos_m,
-    sin_m,
-    positive_weight,
-    negative_weight,
-    threshold,
-    largest,
-    MARGIN_TYPE: tl.constexpr,
-    WHOLE_T: tl.constexpr,
-    EXACT: tl.constexpr,
-    FILTER: tl.constexpr,
-    CLAMP: tl.constexpr,
-    CLASSES: tl.constexpr,
-    FACES: tl.constexpr,
-    PLAIN: tl.constexpr,
+    z, tile, first_class, first_face,
+    slopes, own_row, bias, losses, logit_slopes, start, num_classes, num_faces,
+    stretch, t, steepness, shift, own_shift, margin, cos_m, sin_m,
+    positive_weight, negative_weight, threshold, largest,
+    MARGIN_TYPE: tl.constexpr, WHOLE_T: tl.constexpr, EXACT: tl.constexpr, FILTER: tl.constexpr,
+    CLAMP: tl.constexpr, CLASSES: tl.constexpr, FACES: tl.constexpr, PLAIN: tl.constexpr,
 ):
     row = tl.arange(0, CLASSES)
     face = first_face + tl.arange(0, FACES)
@@ -511,6 +354,9 @@ def _terms_of_tile(
         tl.store(slopes + at, push.to(slopes.dtype.element_ty))
     else:
         tl.store(slopes + at, push.to(slopes.dtype.element_ty), mask=inside)
+
+
+# fmt: on
 
 
 @triton.jit
