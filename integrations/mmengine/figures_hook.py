@@ -6,17 +6,11 @@ import torch
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch import nn
 
-from sf2_plugin import SphereFace2
 from sf2_plugin.watching import HeadWatch
 
+from .model_parts import heads_of
 from .optimizer_places import optimizers
-
-
-def heads(model: nn.Module) -> list[SphereFace2]:
-    """The model's SphereFace2 heads, in the order of its modules."""
-    return [module for module in model.modules() if isinstance(module, SphereFace2)]
 
 
 @HOOKS.register_module(force=True)
@@ -32,7 +26,7 @@ class HeadWatchHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
-        self.heads = heads(runner.model)
+        self.heads = heads_of(runner.model)
         for head in self.heads:
             head.watch = HeadWatch()
         self.norm_due = False

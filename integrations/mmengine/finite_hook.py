@@ -3,13 +3,12 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from sf2_plugin.finite_steps import FiniteSteps
 
-from .figures_hook import heads
+from .model_parts import bare_model, head_of
 from .optimizer_places import optimizers
 
 
@@ -24,14 +23,9 @@ class SkipNotFiniteHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        found = heads(model)
-        if len(found) != 1:
-            raise ValueError(
-                f"SkipNotFiniteHook must have a model with one SphereFace2 head, got {len(found)}"
-            )
+        model = bare_model(runner)
         self.batch: Any = None
-        steps = FiniteSteps(model, found[0], self._path)
+        steps = FiniteSteps(model, head_of(model, "SkipNotFiniteHook"), self._path)
         for wrapper, _ in optimizers(runner):
             wrapper.optimizer.register_step_pre_hook(steps.before_step)
 

@@ -8,7 +8,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-from .model_parts import heads_of
+from .model_parts import head_of
 from .optimizer_places import optimizers
 
 
@@ -31,10 +31,7 @@ class FuseSGDHook(Hook):
         self.options = options
 
     def before_train(self, runner: Runner) -> None:
-        heads = heads_of(runner.model)
-        if len(heads) != 1:
-            raise ValueError(f"a model must have one SphereFace2 to fuse SGD, got {len(heads)}")
-        (head,) = heads
+        head = head_of(runner.model, "FuseSGDHook")
         wrapper = _wrapper_of(runner, head.weight)
         for entry, found, wanted in (
             ("clip_grad", wrapper.clip_grad_kwargs or None, None),

@@ -15,7 +15,7 @@ from sf2_plugin.checks import require_count
 from sf2_plugin.class_means import start_from_means
 
 from .dataset_embedding import embed_inputs
-from .model_parts import bare_model, heads_of
+from .model_parts import bare_model, head_of
 
 
 @HOOKS.register_module(force=True)
@@ -46,12 +46,7 @@ class ClassMeansHook(Hook):
         if runner.iter > 0:
             return
         model = bare_model(runner)
-        heads = heads_of(model)
-        if len(heads) != 1:
-            raise ValueError(
-                f"ClassMeansHook must find one SphereFace2 head in the model, got {len(heads)}"
-            )
-        (head,) = heads
+        head = head_of(model, "ClassMeansHook")
         loader = runner.train_dataloader
         runner.logger.info(f"Class centers: one pass over {len(loader.dataset)} faces")
         training = model.training

@@ -13,4 +13,17 @@ def bare_model(runner: Runner) -> nn.Module:
 
 
 def heads_of(model: nn.Module) -> list[SphereFace2]:
+    """The model's SphereFace2 heads, in the order of its modules."""
     return [module for module in model.modules() if isinstance(module, SphereFace2)]
+
+
+def head_of(model: nn.Module, asker: str) -> SphereFace2:
+    """The model's one head.
+
+    Raises:
+        ValueError: it has none, or several, and `asker` needs one.
+    """
+    heads = heads_of(model)
+    if len(heads) != 1:
+        raise ValueError(f"{asker} must find one SphereFace2 head in the model, got {len(heads)}")
+    return heads[0]

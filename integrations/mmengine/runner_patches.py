@@ -21,10 +21,11 @@ from sf2_plugin.compat import hook_state_dict
 from sf2_plugin.distributed import on_all_ranks
 from sf2_plugin.shards import MARK, WORLD_SIZE, copy_centers
 
-from .figures_hook import HeadWatchHook, heads
+from .figures_hook import HeadWatchHook
 from .fused_sgd_hook import fusing_hook
 from .gloo_wrapper import wrapper_without_gpu
 from .method_patches import patch_methods
+from .model_parts import heads_of
 from .optimizer_places import optimizers, places
 from .partial_fc_hook import PartialFCHook, sharded_head
 from .rank_files import STEP, optimizer_state, save_together, shard_of, shards_of
@@ -51,7 +52,7 @@ def _register_hooks(original: Any, runner: Runner, *args: Any, **kwargs: Any) ->
     original(runner, *args, **kwargs)
     if sharded_head(runner.model) is not None:
         runner.register_hook(PartialFCHook())
-    if heads(runner.model):
+    if heads_of(runner.model):
         runner.register_hook(HeadWatchHook())
     if hook := fusing_hook(runner.model):
         runner.register_hook(hook)

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from mmengine.dist import all_reduce_params, is_main_process
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import DATASETS, HOOKS
 from mmengine.runner import Runner
 from torch import nn
@@ -19,6 +18,7 @@ from .dataset_embedding import embed_faces
 from .datasets import FacePairDataset
 from .listeners import check_monitored, monitored, tell_checkpoints, tell_now
 from .metrics import pair_figures, verify_faces
+from .model_parts import bare_model
 from .rules import ORIGIN
 
 
@@ -181,8 +181,7 @@ def _models(runner: Runner) -> Iterator[tuple[str, nn.Module]]:
     averaged = [hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook)]
     for model in averaged:
         yield "", model
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    yield ORIGIN if averaged else "", model
+    yield ORIGIN if averaged else "", bare_model(runner)
 
 
 def _with_suffix(figures: dict[str, float], suffix: str) -> dict[str, float]:

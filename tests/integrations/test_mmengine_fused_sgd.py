@@ -141,7 +141,7 @@ def test_a_head_of_one_process(tmp_path):
             "clip_grad must be None with fuse_sgd",
         ),
         (dict(accumulative_counts=2), None, ValueError, "accumulative_counts must be 1 with fuse"),
-        ({}, nn.Linear(2, 2), ValueError, "must have one SphereFace2 to fuse SGD, got 0"),
+        ({}, nn.Linear(2, 2), ValueError, "must find one SphereFace2 head in the model, got 0"),
         (dict(optimizer="AdamW"), None, TypeError, "must be a torch.optim.SGD, got AdamW"),
         (dict(of=nn.Linear(2, 2)), None, ValueError, "optim_wrapper must hold the class centers"),
     ],
