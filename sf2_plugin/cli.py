@@ -45,8 +45,8 @@ EVAL: Commands = {
     "identify": (".eval_identify", "search people in a gallery, 1:N, closed-set and open-set"),
 }
 BENCH: Commands = {
-    "head": ("..bench.head_timing", "one head's forward and backward pass"),
-    "memory": ("..bench.rank_memory", "what a rank of a sharded head needs"),
+    "head": (".bench:add_head_arguments", "one head's forward and backward pass"),
+    "memory": (".bench:add_memory_arguments", "what a rank of a sharded head needs"),
 }
 COMMANDS: Commands = {
     "demo": (".demo", "train a face model and verify people unseen"),

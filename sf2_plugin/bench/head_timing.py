@@ -1,6 +1,5 @@
-"""`sf2 bench head`: forward and backward of a head, over the cost of its matrix products alone."""
+"""Forward and backward of a head, over the cost of its matrix products alone."""
 
-import argparse
 import gc
 import math
 from collections.abc import Mapping, Sequence
@@ -12,79 +11,14 @@ from torch import Tensor
 from ..engine.memory import nothing_kept
 from ..engine.sweep import default_chunk_size
 from ..head import SphereFace2
-from ..options import count
 from ..partial_fc import PartialFCSphereFace2
 from ..progress import progress_bar
-from ..recipe import PRESETS
 from ..sampling import require_sample_rate
-from ..terminal import json_text, say
 from .environment import environment
 from .measure import MIB, Step, interleaved_medians, peak_memory
-from .peers import CHECKOUTS, PACKAGES, Head, Shape, built_peer, parse_peers
+from .peers import Head, Shape, built_peer, parse_peers
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Median time of forward and backward, as a multiple of the three matrix products it needs "
-        "(the floor: the least of all classes at once and chunk by chunk), and peak memory above "
-        "inputs, class centers and their gradient. Other projects' heads are timed by turns with "
-        "both on a CPU, and alone on a GPU."
-    )
-    parser.add_argument("--batch", type=count, default=256, help="faces (default %(default)s)")
-    parser.add_argument("--classes", type=count, default=100_000, help="default %(default)s")
-    parser.add_argument("--dim", type=count, default=512, help="embedding size, default 512")
-    parser.add_argument(
-        "--dtype",
-        choices=DTYPES,
-        default="float32",
-        help="of the products; class centers stay float32 (default %(default)s)",
-    )
-    parser.add_argument(
-        "--device", choices=("cpu", "cuda"), help="default: a GPU where there is one"
-    )
-    parser.add_argument("--threads", type=count, help="default: torch's own choice")
-    parser.add_argument("--rounds", type=count, default=7, help="default %(default)s")
-    parser.add_argument(
-        "--sample-rate",
-        type=float,
-        default=1.0,
-        help="fraction of the classes to sample; arcface_torch samples too, other peers do not "
-        "(default %(default)s)",
-    )
-    parser.add_argument("--preset", choices=PRESETS, default="opensphere")
-    parser.add_argument("--backend", default="auto", help="default %(default)s")
-    parser.add_argument("--chunk-size", type=count, help="classes at a time")
-    parser.add_argument(
-        "--peer",
-        action="append",
-        default=[],
-        metavar="NAME[=PATH]",
-        help=f"also measure: a checkout ({', '.join(CHECKOUTS)}) by its folder, or an installed "
-        f"package ({', '.join(PACKAGES)}); may be repeated",
-    )
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.set_defaults(run=run)
-
-
-def run(arguments: argparse.Namespace) -> None:
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    figures = measure_head(
-        arguments.batch,
-        arguments.classes,
-        arguments.dim,
-        dtype=arguments.dtype,
-        device=arguments.device,
-        rounds=arguments.rounds,
-        sample_rate=arguments.sample_rate,
-        peers=arguments.peer,
-        preset=arguments.preset,
-        backend=arguments.backend,
-        chunk_size=arguments.chunk_size,
-    )
-    say(json_text(figures) if arguments.json else table(figures))
 
 
 def measure_head(
@@ -256,22 +190,3 @@ def device_of(name: str | None) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda is not available here: give --device cpu")
     return device
-
-
-def table(figures: dict[str, Any]) -> str:
-    """The figures of `measure_head` as lines to read."""
-    shape = f"batch {figures['batch']}, {figures['classes']} classes, dim {figures['dim']}"
-    lines = [
-        f"{shape}, {figures['dtype']}, {figures['device']}, {figures['threads']} threads",
-        f"{'':26}{'ms':>10}{'x floor':>10}{'extra MiB':>11}{'x this head':>13}",
-        f"{'floor: 3 matrix products':26}{figures['floor_ms']:10.1f}{1:10.2f}",
-    ]
-    for name, row in {"this head": {**figures, "speedup": 1.0}, **figures["peers"]}.items():
-        if row["head_ms"] is None:
-            lines.append(f"{name:26}{'out of memory':>44}")
-            continue
-        lines.append(
-            f"{name:26}{row['head_ms']:10.1f}{row['ratio']:10.2f}"
-            f"{row['peak_extra_mb']:11.1f}{row['speedup'] or math.nan:13.2f}"
-        )
-    return "\n".join(lines)

@@ -1,12 +1,11 @@
-"""`sf2 bench memory`: what a rank of a sharded head needs and receives, on paper and measured.
+"""What a rank of a sharded head needs and receives, on paper and measured.
 
 The bytes follow from the code: what is kept for each class, what a step adds, and what the
-optimizer adds to that. `--measure` runs such a step on a CPU and says how much it took at most.
+optimizer adds to that. `measured_memory` runs such a step on a CPU.
 """
 
-import argparse
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -14,15 +13,12 @@ from ..agreement import NUMBERS
 from ..distributed import classes_of_rank
 from ..engine.memory import nothing_kept
 from ..engine.sweep import default_chunk_size
-from ..options import count
 from ..partial_fc import PartialFCSphereFace2
 from ..sampling import require_sample_rate
-from ..terminal import json_text, say
-from .measure import MIB, peak_memory
+from .measure import peak_memory
 
 FLOAT = COUNT = 4
 LABEL = 8
-GIB = 2**30
 
 
 class OptimizerMemory(NamedTuple):
@@ -149,63 +145,3 @@ def measured_memory(
     ]
     with nothing_kept():
         return sum(kept) + peak_memory(step, torch.device("cpu"))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = __doc__.split("\n\n", 1)[1]
-    parser.add_argument("--classes", type=count, required=True, help="over all ranks")
-    parser.add_argument("--dim", type=count, default=512, help="embedding size, default 512")
-    parser.add_argument("--ranks", type=count, default=1, help="default %(default)s")
-    parser.add_argument(
-        "--batch", type=count, default=1024, help="faces over all ranks, default %(default)s"
-    )
-    parser.add_argument("--sample-rate", type=float, default=1.0, help="default %(default)s")
-    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
-    parser.add_argument(
-        "--device", choices=("cuda", "cpu"), help="default: cuda, or cpu to measure"
-    )
-    parser.add_argument(
-        "--measure",
-        action="store_true",
-        help="also run the step of a rank with that many, on a CPU",
-    )
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.set_defaults(run=run)
-
-
-def run(arguments: argparse.Namespace) -> None:
-    shape: dict[str, Any] = dict(
-        batch=arguments.batch,
-        sample_rate=arguments.sample_rate,
-        optimizer=arguments.optimizer,
-    )
-    device = arguments.device or ("cpu" if arguments.measure else "cuda")
-    if arguments.measure and device != "cpu":
-        raise ValueError(f"a step is measured on a CPU alone, got --device {device}")
-    # By powers of two, to see what more ranks would bring.
-    numbers = [2**i for i in range(arguments.ranks.bit_length()) if 2**i < arguments.ranks]
-    rows = {
-        ranks: rank_memory(arguments.classes, arguments.dim, ranks=ranks, device=device, **shape)
-        for ranks in (*numbers, arguments.ranks)
-    }
-    received = {
-        ranks: rank_traffic(arguments.dim, ranks=ranks, batch=arguments.batch) for ranks in rows
-    }
-    if arguments.measure:
-        rows[arguments.ranks]["measured_peak"] = measured_memory(
-            arguments.classes, arguments.dim, ranks=arguments.ranks, **shape
-        )
-    if arguments.json:
-        figures = {"bytes_by_ranks": rows, "bytes_received_by_ranks": received}
-        say(json_text({"device": device, **shape, **figures}))
-        return
-    say(
-        f"{arguments.classes:,} classes of size {arguments.dim}, batch {arguments.batch}, "
-        f"sample rate {arguments.sample_rate}, {arguments.optimizer}, {device}. "
-        "MiB received a step, and GiB a rank:"
-    )
-    head = (name.replace("_", " ") for name in rows[arguments.ranks])
-    say(" ".join([f"{'ranks':>5}", f"{'received':>13}", *(f"{name:>13}" for name in head)]))
-    for ranks, sizes in rows.items():
-        held = (f"{size / GIB:13.3f}" for size in sizes.values())
-        say(" ".join([f"{ranks:5}", f"{received[ranks] / MIB:13.2f}", *held]))

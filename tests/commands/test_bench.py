@@ -10,9 +10,10 @@ import torch
 
 from benchmarks.suite import PEER_FOLDERS, available_peers
 from sf2_plugin import cli
-from sf2_plugin.bench.head_timing import measure_head, table
+from sf2_plugin.bench.head_timing import measure_head
 from sf2_plugin.bench.measure import interleaved_medians, peak_memory
 from sf2_plugin.bench.peers import Shape, built_peer, parse_peers
+from sf2_plugin.commands.bench import table
 
 HOSTS = os.environ.get("SF2_HOSTS")
 CPU = torch.device("cpu")
