@@ -21,11 +21,11 @@ def plot_roc(reports: Mapping[str, HasRoc], path: str | os.PathLike[str]) -> Non
         raise ValueError("reports must hold at least one report")
     rocs = {name: report.roc for name, report in reports.items()}
     labelled = {f"{n} (AUC {roc.auc:.4f}, EER {roc.eer:.4f})": roc for n, roc in rocs.items()}
-    write_png(draw_roc(labelled), path)
+    write_png(path, draw_roc, labelled)
 
 
 def plot_scores(
     report: HasRoc, path: str | os.PathLike[str], threshold: float | None = None
 ) -> None:
     """Histograms of the genuine and the impostor scores, each of area 1, and a threshold."""
-    write_png(draw_scores(report.roc, threshold), path)
+    write_png(path, draw_scores, report.roc, threshold)

@@ -82,7 +82,7 @@ def identification_sections(results: Sequence[SearchResult]) -> list[Section]:
     for name in dict.fromkeys(result.gallery_name for result in results):
         same_gallery = [result for result in results if result.gallery_name == name]
         reports = {result.model: result.report for result in same_gallery}
-        pictures = [("CMC: the right person among the best of so many", svg(draw_cmc(reports)))]
+        pictures = [("CMC: the right person among the best of so many", svg(draw_cmc, reports))]
         rocs = {model: report.roc for model, report in reports.items() if report.roc}
         tables = [figures_table(reports)]
         if rocs:
@@ -90,7 +90,7 @@ def identification_sections(results: Sequence[SearchResult]) -> list[Section]:
             tables.append(thresholds_table(found, rocs, "FPIR", "TPIR", "non-mated searches"))
             rates = ("False positive identification rate", "True positive identification rate")
             caption = "Open set: mates found over strangers mistaken, logarithmic"
-            pictures.append((caption, svg(draw_roc(rocs, *rates))))
+            pictures.append((caption, svg(draw_roc, rocs, *rates)))
         sections.append(Section(name, side_by_side(tables) + drawings(pictures)))
         sections += [_misidentifications(result) for result in same_gallery if result.has_faces]
     return [*sections, glossary([result.report for result in results])]
@@ -155,11 +155,11 @@ def thresholds_table(
 def _curves(rocs: Mapping[str, Roc], thresholds: Mapping[str, float]) -> str:
     """ROC and DET of all models, and each one's scores."""
     pictures = [
-        ("ROC: true accepts over false accepts, logarithmic", svg(draw_roc(rocs))),
-        ("DET: false rejects over false accepts, normal deviates", svg(draw_det(rocs))),
+        ("ROC: true accepts over false accepts, logarithmic", svg(draw_roc, rocs)),
+        ("DET: false rejects over false accepts, normal deviates", svg(draw_det, rocs)),
     ]
     for model, roc in rocs.items():
-        pictures.append((f"Scores of {model}", svg(draw_scores(roc, thresholds[model]))))
+        pictures.append((f"Scores of {model}", svg(draw_scores, roc, thresholds[model])))
     return drawings(pictures)
 
 
@@ -186,7 +186,7 @@ def _common_threshold(common: Sequence[CommonResult]) -> Section:
 
 
 def _calibration(result: PairResult) -> Section:
-    reliability = svg(draw_reliability(result.calibrations))
+    reliability = svg(draw_reliability, result.calibrations)
     caption = "Reliability: on the diagonal, probabilities are what they say"
     body = [
         paragraph(f"Probabilities {result.calibration_pairs}."),

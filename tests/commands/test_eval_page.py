@@ -250,8 +250,8 @@ def test_a_browser_shows_all_of_it_on_a_phone_and_loads_nothing(pair_page, tmp_p
 def test_the_same_figures_make_the_same_page(pair_page, tmp_path):
     roc = pair_page[1].roc
     for draw in (draw_roc, draw_det):
-        assert svg(draw({"one": roc})) == svg(draw({"one": roc}))
-    assert svg(draw_scores(roc, 0.5)) == svg(draw_scores(roc, 0.5))
+        assert svg(draw, {"one": roc}) == svg(draw, {"one": roc})
+    assert svg(draw_scores, roc, 0.5) == svg(draw_scores, roc, 0.5)
 
 
 def test_text_is_escaped_everywhere(tmp_path):
@@ -270,6 +270,8 @@ def test_curves_without_errors_can_be_drawn():
     east, north = [1.0, 0.0], [0.0, 1.0]
     report = verify_pairs([east, east, east, north] * 2, [True, False] * 2, folds=2)
     assert report.auc == 1
-    for draw in (draw_roc({"a": report.roc}), draw_det({"a": report.roc}), draw_scores(report.roc)):
-        assert svg(draw).startswith("<svg")
-        assert "nan" not in svg(draw)
+    curves = {"a": report.roc}
+    for draw, what in ((draw_roc, curves), (draw_det, curves), (draw_scores, report.roc)):
+        drawn = svg(draw, what)
+        assert drawn.startswith("<svg")
+        assert "nan" not in drawn
