@@ -37,40 +37,14 @@ def interleaved_medians(
 
 
 def _milliseconds(step: Step, device: torch.device) -> float:
-    _wait_for(device)
+    wait_for(device)
     start = time.perf_counter()
     step()
-    _wait_for(device)
+    wait_for(device)
     return (time.perf_counter() - start) * 1000
 
 
-def host_milliseconds(step: Step, rounds: int, device: torch.device) -> float:
-    """Median milliseconds until `step` returns, with nothing before it on the device to wait for.
-
-    Near the whole step's time, it is the host that the step waits for.
-    """
-    times = []
-    for _ in range(rounds):
-        _wait_for(device)
-        start = time.perf_counter()
-        step()
-        times.append((time.perf_counter() - start) * 1000)
-    _wait_for(device)
-    return median(times)
-
-
-def kernel_milliseconds(step: Step, device: torch.device, most: int = 12) -> dict[str, float]:
-    """The kernels that take longest on a GPU in one step, by name, with their milliseconds."""
-    if device.type != "cuda":
-        return {}
-    with profile(activities=[ProfilerActivity.CUDA]) as recorded:
-        step()
-        _wait_for(device)
-    times = {event.key: event.device_time_total / 1000 for event in recorded.key_averages()}
-    return dict(sorted(times.items(), key=lambda item: -item[1])[:most])
-
-
-def _wait_for(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
