@@ -19,18 +19,6 @@ from ..progress import Progress
 from .drawing import draw_face
 
 
-def contact_sheet(
-    identities: int = 8, images: int = 8, seed: int = 0, first: int = 0
-) -> NDArray[np.uint8]:
-    """A table of faces, a row an identity: uint8 (112 identities, 112 images, 3), RGB."""
-    return np.concatenate(
-        [
-            np.concatenate([draw_face(identity, image, seed) for image in range(images)], axis=1)
-            for identity in range(first, first + identities)
-        ]
-    )
-
-
 def write_synthetic_faces(
     out: str | Path,
     *,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sf2_plugin.data import read_face_folder, read_pairs
-from sf2_plugin.synthetic import contact_sheet, draw_face, write_synthetic_faces
+from sf2_plugin.synthetic import draw_face, write_synthetic_faces
 from sf2_plugin.synthetic.identity import identity_of
 
 SMALL = {
@@ -61,12 +61,6 @@ def test_features_stay_on_the_face():
         assert person.eye_y < person.nose_y < person.mouth_y - 0.1
         assert person.mouth_y + person.lower_lip < 1.3 * person.face_height
         assert 0 < person.chin < person.jaw < 1.1
-
-
-def test_contact_sheet_is_a_row_an_identity():
-    sheet = contact_sheet(2, 3, seed=4, first=5)
-    assert sheet.shape == (224, 336, 3)
-    assert np.array_equal(sheet[112:, 224:], draw_face(6, 2, 4))
 
 
 def test_data_set_layout(tmp_path):
