@@ -1,7 +1,7 @@
 """Which backbone a file holds."""
 
-import importlib
 import pickletools
+import pkgutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -87,5 +87,4 @@ def holds_mmengines_own(path: Path) -> bool:
 
 
 def _host(name: str) -> Callable[..., Backbone]:
-    module, _, backbone = HOSTS[name].partition(":")
-    return getattr(importlib.import_module(module), backbone)
+    return pkgutil.resolve_name(HOSTS[name])

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import pkgutil
 import platform
 import warnings
 from collections.abc import Iterator
@@ -76,12 +77,9 @@ def switch(host: str) -> Finding:
     """Whether the switch works in a host, tried here; where not, what to install."""
     warnings.simplefilter("ignore")  # Of hosts about themselves.
     try:
-        finding: Finding = importlib.import_module(
-            f"..integrations.{host}.{HOSTS[host]}", __package__
-        ).switch()
+        return pkgutil.resolve_name(f"sf2_plugin.integrations.{host}.{HOSTS[host]}:switch")()
     except Exception as error:  # What does not fit together fails in a way of its own.
         return Finding(host, False, " ".join(str(error).split()) or type(error).__name__)
-    return finding
 
 
 def _triton() -> str:

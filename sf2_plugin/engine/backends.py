@@ -1,8 +1,8 @@
 """Which implementation computes the loss: the one table of backends, and the choice among them."""
 
-import importlib
 import logging
 import os
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -79,10 +79,10 @@ class Backend:
 BACKENDS: Mapping[str, Backend] = MappingProxyType(
     {
         "reference": Backend(None),
-        "chunked": Backend(".pointwise_torch:TorchPointwise"),
-        "triton": Backend(".pointwise_triton:TritonPointwise", _obstacle, _triton_interprets),
+        "chunked": Backend("pointwise_torch:TorchPointwise"),
+        "triton": Backend("pointwise_triton:TritonPointwise", _obstacle, _triton_interprets),
         "fused": Backend(
-            ".pointwise_fused:FusedPointwise",
+            "pointwise_fused:FusedPointwise",
             partial(_obstacle, smallest=SMALLEST_FUSED_CAPABILITY),
             _triton_interprets,
         ),
@@ -141,5 +141,4 @@ def pointwise_of(backend: str) -> type[Pointwise]:
     """
     swept = {name: entry.pointwise for name, entry in BACKENDS.items() if entry.pointwise}
     require_one_of("backend of the sweep", backend, swept)
-    module, _, name = swept[backend].partition(":")
-    return getattr(importlib.import_module(module, __package__), name)
+    return pkgutil.resolve_name(f"{__package__}.{swept[backend]}")

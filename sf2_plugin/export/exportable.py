@@ -1,6 +1,6 @@
 """What of a host's model goes into an ONNX file."""
 
-import importlib
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,5 +54,4 @@ def exportable(backbone: Backbone, path: Path, size: int | None = None) -> Expor
             f"{path} must be a checkpoint of MMPretrain or arcface_torch, got a "
             f"{type(backbone).__name__}"
         )
-    module, _, function = host.partition(":")
-    return getattr(importlib.import_module(module), function)(backbone, path, size)
+    return pkgutil.resolve_name(host)(backbone, path, size)
