@@ -1,13 +1,13 @@
 """The command line: choosing a command, and what bad input looks like."""
 
 import builtins
-import subprocess
-import sys
 
 import pytest
 
 import sf2_plugin
 from sf2_plugin import cli, options, terminal
+
+from ..processes import python
 
 BAD_INPUT = ["ValueError", "ImportError", "OSError", "UnicodeDecodeError"]
 OWN_FAULTS = [
@@ -146,12 +146,11 @@ def test_every_command_has_help(capsys, name):
 
 @pytest.mark.parametrize("module", ["sf2_plugin", "sf2_plugin.cli"])
 def test_runs_as_a_module(module):
-    command = [sys.executable, "-m", module, "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = python("-m", module, "--version", check=True)
     assert done.stdout.strip() == sf2_plugin.__version__
 
 
 def test_the_command_line_alone_imports_no_command():
-    code = "import sys, sf2_plugin.cli; print('sf2_plugin.bench' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code = "import sys, sf2_plugin.cli; print('sf2_plugin.commands' in sys.modules)"
+    done = python("-c", code, check=True)
     assert done.stdout.strip() == "False"

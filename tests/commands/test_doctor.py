@@ -1,12 +1,13 @@
 """`sf2 doctor` says in which hosts the switch works, and what to install where it does not."""
 
 import json
-import subprocess
 import sys
 
 import pytest
 
 from sf2_plugin import requirements
+
+from ..processes import python
 
 
 def doctor(tmp_path, missing=(), distributions=(), *arguments):
@@ -22,7 +23,7 @@ for name in {list(missing)!r}: sys.modules[name] = None
 from sf2_plugin.cli import main
 sys.exit(main(["doctor", "--json"]))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = python("-c", code)
     printed = json.loads(done.stdout)
     assert printed["good"] == (done.returncode == 0)
     return done.returncode, {f["name"]: f for f in printed["findings"]}

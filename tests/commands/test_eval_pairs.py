@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from functools import partial
 
@@ -27,6 +26,7 @@ from sf2_plugin.evaluation import (
 from sf2_plugin.torch_files import load_torch_file
 
 from ..onnx_models import onnx_file
+from ..processes import python
 from .test_eval_embedding import HOST
 
 
@@ -413,10 +413,10 @@ def test_backbones_of_both_hosts_in_one_command(trained, tmp_path):
     namespace: dict = {}
     exec(HOST, namespace)
     torch.save(namespace["get_model"]("tiny", False, 6).state_dict(), tmp_path / "model.pt")
-    command = [sys.executable, "-m", "sf2_plugin.cli", "eval", "pairs", "--no-cache", "--json"]
+    command = ["-m", "sf2_plugin.cli", "eval", "pairs", "--no-cache", "--json"]
     command += [checkpoint, tmp_path / "model.pt", "--pairs", pairs]
     command += ["--network", "tiny", "--arcface-torch", tmp_path / "host"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    done = python(*command)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)["results"]
     assert [result["model"] for result in results] == ["epoch_2", "model"]

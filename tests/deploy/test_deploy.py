@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import subprocess
 import sys
 
 import numpy as np
@@ -15,6 +14,7 @@ from sf2_plugin.deploy import load
 from sf2_plugin.evaluation import Calibration
 
 from ..onnx_models import onnx_file
+from ..processes import python
 
 SIZE = 8
 
@@ -154,7 +154,7 @@ faces = np.arange(2 * {SIZE} * {SIZE} * 3, dtype=np.uint8).reshape(2, {SIZE}, {S
 model.identify(faces[0], faces)
 print(model.same(*faces))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr
     assert 0 <= float(done.stdout) <= 1
 

@@ -1,8 +1,6 @@
 """The exact ROC against loops over every threshold and against scikit-learn and SciPy."""
 
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +9,8 @@ from hypothesis import strategies as st
 
 from sf2_plugin.evaluation import roc_curve
 from sf2_plugin.evaluation.roc import best_threshold, wilson_interval
+
+from ..processes import python
 
 
 @st.composite
@@ -194,5 +194,5 @@ def test_importing_evaluation_imports_no_optional_dependency():
         "import sys, sf2_plugin.evaluation, sf2_plugin.report.plots; "
         "print([m for m in ('sklearn', 'scipy', 'matplotlib', 'PIL') if m in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = python("-c", code)
     assert (result.stdout.strip(), result.stderr) == ("[]", "")

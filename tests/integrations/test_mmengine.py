@@ -1,8 +1,6 @@
 """What needs MMEngine alone: pairs, metric, hooks, checkpoints."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -25,6 +23,7 @@ from sf2_plugin.data import decode_image, encode_jpeg, write_pair_bin
 from sf2_plugin.evaluation import verify_pairs
 from sf2_plugin.torch_files import load_torch_file
 
+from ..processes import python
 from ..ranks import on_ranks
 
 FACES, PAIRS, SIZE = 12, 40, 16
@@ -534,7 +533,7 @@ def test_the_loss_builds_from_the_root_registry():
 def run_without(blocked, code):
     """Run code where importing `blocked` fails."""
     block = f"import sys\nfor name in {blocked!r}: sys.modules[name] = None\n"
-    return subprocess.run([sys.executable, "-c", block + code], capture_output=True, text=True)
+    return python("-c", block + code)
 
 
 def test_mmengine_alone_is_enough():

@@ -1,6 +1,5 @@
 """`fuse_sgd` in MMEngine: what Runner trains, saves and resumes is its optimizer's step."""
 
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,10 +24,9 @@ from sf2_plugin.ending import rest
 from sf2_plugin.shards import HEAD, read_shards
 
 from ..parity import relative_error
+from ..processes import torchrun
 from .test_mmengine_partial_fc import GLOBAL_BATCH, Losses, Projection, Vectors
 
-ROOT = Path(__file__).parents[2]
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 CLASSES, SIZE = 60, 6
 
 
@@ -107,9 +105,7 @@ def worker(folder):
 
 
 def test_two_ranks_of_mmengine_train_save_and_resume_what_its_optimizer_makes(tmp_path):
-    command = [sys.executable, *TORCHRUN, "-m", __name__, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-5000:]
+    torchrun(__name__, tmp_path)
     for rank in range(2):
         losses = torch.load(tmp_path / f"rank_{rank}.pt")
         assert losses["fused"] == pytest.approx(losses["dense"], rel=1e-9)

@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,6 +36,7 @@ from sf2_plugin.shards import HEAD, MARK, read_shards, waiting
 
 from ..devices import needs
 from ..parity import relative_error
+from ..processes import python, torchrun
 
 pytestmark = pytest.mark.timeout(1800)  # Two ranks on a machine with no core to spare.
 #: A class count that two ranks do not divide.
@@ -209,15 +209,7 @@ def plain(folder):
 @pytest.fixture(scope="module")
 def ranks(folder, plain):
     """What each of two ranks answers."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    result = subprocess.run(
-        [*command, "-m", __name__, str(folder)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
-    assert result.returncode == 0, result.stderr[-5000:]
+    torchrun(__name__, folder)
     return [torch.load(folder / f"rank_{rank}.pt", weights_only=False) for rank in range(2)]
 
 
@@ -470,8 +462,7 @@ def test_a_second_job_in_a_folder_is_told_and_cleans_nothing(tmp_path):
         "import sys, pathlib, sf2_plugin.integrations.mmengine.rank_files as shards\n"
         "shards.claim_folder(pathlib.Path(sys.argv[1]))"
     )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    second = subprocess.run(command, capture_output=True, text=True)
+    second = python("-c", code, tmp_path)
     assert second.returncode == 1
     assert f"is in use by another job, process {os.getpid()}" in second.stderr
     assert work.is_dir()
