@@ -69,9 +69,9 @@ class IndexedRecords:
     """Records by key, in any order, from any number of threads and processes.
 
     Args:
-        rec: the record file. idx: its index, a line a record: key, tab, offset. By default the
-            record file's name with the suffix `.idx`; where there is none, records are found by
-            going from one to the next, and counted from 0.
+        rec: the record file. Its index, a line a record: key, tab, offset, has the same name with
+            the suffix `.idx`; where there is none, records are found by going from one to the
+            next, and counted from 0.
 
     Attributes:
         keys: (N,) int64, in the order of the index.
@@ -82,14 +82,13 @@ class IndexedRecords:
         FileNotFoundError: one of the files does not exist.
     """
 
-    def __init__(self, rec: str | Path, idx: str | Path | None = None) -> None:
+    def __init__(self, rec: str | Path) -> None:
         self.path = Path(rec)
-        beside = self.path.with_suffix(".idx")
-        if idx is None and not beside.is_file():
-            idx, (self.keys, offsets) = self.path, _scan(self.path)
-        else:
-            idx = beside if idx is None else Path(idx)
+        idx = self.path.with_suffix(".idx")
+        if idx.is_file():
             self.keys, offsets = _read_index(idx)
+        else:
+            idx, (self.keys, offsets) = self.path, _scan(self.path)
         order = np.argsort(self.keys, kind="stable")
         self._sorted_keys, self._offsets = self.keys[order], offsets[order]
         if (np.diff(self._sorted_keys) == 0).any():

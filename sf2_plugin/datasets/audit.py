@@ -81,7 +81,6 @@ def audit_labels(
     labels: Ids,
     calibration: Calibration | None = None,
     *,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> LabelAudit:
     """Judge the labels of images by their embeddings.
@@ -90,7 +89,6 @@ def audit_labels(
         embeddings: (images, D), by any model.
         labels: (images,) people, 0 to C - 1.
         calibration: the head's; of it, t alone decides the order.
-        seed: of the labels drawn at random.
 
     The time is that of a product (images, D) (D, C), the memory that of the embeddings.
 
@@ -109,7 +107,7 @@ def audit_labels(
             f"{np.count_nonzero(held)} people, {np.count_nonzero(held > 1)} of them with more than "
             "one image: there is nothing to compare a label with"
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = np.stack([labels, *(rng.permutation(labels) for _ in range(_DRAWS))], axis=1)
     sums = np.zeros((len(held), embeddings.shape[1]))
     step = max(_BLOCK // max(len(held), embeddings.shape[1]), 1)
