@@ -14,47 +14,47 @@ from .options import Commands, Parser, add_commands
 from .terminal import answers_alone, complain
 
 DATA: Commands = {
-    "align": ("data_align", "cut faces from photos, 112 x 112"),
-    "check": ("data_check", "find damaged, tiny and duplicate images, and people in two folders"),
-    "audit": ("data_audit", "find labels that look wrong, by a model"),
-    "split": ("data_split", "divide people, never their images, into train and val"),
-    "pairs": ("data_pairs", "make a pair list and a .bin to verify with"),
+    "align": (".data_align", "cut faces from photos, 112 x 112"),
+    "check": (".data_check", "find damaged, tiny and duplicate images, and people in two folders"),
+    "audit": (".data_audit", "find labels that look wrong, by a model"),
+    "split": (".data_split", "divide people, never their images, into train and val"),
+    "pairs": (".data_pairs", "make a pair list and a .bin to verify with"),
     "pack": (
-        "data_pack:add_pack_arguments",
+        ".data_pack:add_pack_arguments",
         "write a folder of people as train.rec, train.idx and property",
     ),
     "unpack": (
-        "data_pack:add_unpack_arguments",
+        ".data_pack:add_unpack_arguments",
         "write train.rec and train.idx as a folder of people",
     ),
 }
 SHARDS: Commands = {
-    "show": ("shards:add_show_arguments", "what a sharded checkpoint holds"),
+    "show": (".shards:add_show_arguments", "what a sharded checkpoint holds"),
     "reshard": (
-        "shards:add_reshard_arguments",
+        ".shards:add_reshard_arguments",
         "the same checkpoint for another number of ranks",
     ),
     "import": (
-        "shards:add_import_arguments",
+        ".shards:add_import_arguments",
         "class centers that other code trained, as a checkpoint of this head",
     ),
 }
 EVAL: Commands = {
-    "pairs": ("eval_pairs", "verify pairs of faces, 1:1"),
-    "templates": ("eval_templates", "verify pairs of templates, 1:1, as IJB-B and IJB-C"),
-    "identify": ("eval_identify", "search people in a gallery, 1:N, closed-set and open-set"),
+    "pairs": (".eval_pairs", "verify pairs of faces, 1:1"),
+    "templates": (".eval_templates", "verify pairs of templates, 1:1, as IJB-B and IJB-C"),
+    "identify": (".eval_identify", "search people in a gallery, 1:N, closed-set and open-set"),
 }
 BENCH: Commands = {
-    "head": ("bench:add_head_arguments", "one head's forward and backward pass"),
-    "memory": ("bench:add_memory_arguments", "what a rank of a sharded head needs"),
+    "head": (".bench:add_head_arguments", "one head's forward and backward pass"),
+    "memory": (".bench:add_memory_arguments", "what a rank of a sharded head needs"),
 }
 COMMANDS: Commands = {
-    "demo": ("demo", "train a face model and verify people unseen"),
+    "demo": (".demo", "train a face model and verify people unseen"),
     "data": (DATA, "align, check, audit, split, pair and pack faces"),
     "shards": (SHARDS, "show, reshard, import sharded heads"),
     "eval": (EVAL, "verify, identify, calibrate a model"),
-    "export": ("export", "write a checkpoint as a package for insightface and products"),
-    "doctor": ("doctor", "say what is installed and whether a host runs"),
+    "export": (".export", "write a checkpoint as a package for insightface and products"),
+    "doctor": (".doctor", "say what is installed and whether a host runs"),
     "bench": (BENCH, "measure time and memory against other heads"),
 }
 

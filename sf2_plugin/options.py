@@ -1,7 +1,7 @@
 """What the parsers of all commands share."""
 
 import argparse
-import pkgutil
+import importlib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -25,8 +25,8 @@ class Parser(argparse.ArgumentParser):
         if self.target:
             module, _, function = self.target.partition(":")
             self.target = ""
-            name = f"sf2_plugin.commands.{module}:{function or 'add_arguments'}"
-            pkgutil.resolve_name(name)(self)
+            commands = importlib.import_module(module, "sf2_plugin.commands")
+            getattr(commands, function or "add_arguments")(self)
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 #: Name -> (what is to be done, what it does in words). The first is another such table, or
 #: "module:function": the function is given the command's parser, adds its arguments and sets the
 #: default `run`, a callable that takes the parsed arguments. It is `add_arguments` where none is
-#: named; modules are those of `sf2_plugin.commands`.
+#: named, and a module with a dot before it is one of `sf2_plugin.commands`.
 Commands = Mapping[str, tuple[Any, str]]
 
 

@@ -53,8 +53,7 @@ def run(_): atexit.register(late)""",
 START = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from sf2_plugin import __main__, cli, commands
-commands.__path__.append(".")
+from sf2_plugin import __main__, cli
 cli.COMMANDS = {"try": ("moment:add_arguments", "try it")}
 sys.argv = ["sf2", "try"]
 __main__.script()
