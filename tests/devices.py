@@ -1,5 +1,7 @@
 """Where a backend is tested: Triton's kernels on a GPU, or interpreted where there is none."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -15,6 +17,22 @@ def runnable(backend):
     if backend in TRITON and (unfit := unfit_triton()):
         pytest.skip(unfit)
     return backend
+
+
+def grid(backend, *axes):
+    """Every combination of the axes' values; of interpreted kernels, which are slow, fewer.
+
+    Of those each value still meets each of every other axis.
+    """
+    cases = list(itertools.product(*axes))
+    if device_of(backend) == CUDA or backend not in TRITON:
+        return cases
+    pairs = {case: set(itertools.combinations(enumerate(case), 2)) for case in cases}
+    missing, chosen = set().union(*pairs.values()), []
+    while missing:
+        chosen.append(max(cases, key=lambda case: len(pairs[case] & missing)))
+        missing -= pairs[chosen[-1]]
+    return chosen
 
 
 def device_of(backend):

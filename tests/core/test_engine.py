@@ -1,6 +1,5 @@
 """Every backend against the definition, over shapes, dtypes, margins and chunk sizes."""
 
-import itertools
 import math
 from importlib.util import find_spec
 
@@ -19,7 +18,7 @@ from sf2_plugin.engine.sweep import (
 )
 from sf2_plugin.margins import MARGIN_TYPES
 
-from ..devices import device_of, runnable
+from ..devices import device_of, grid, runnable
 from ..parity import relative_error
 
 MARGINS = list(MARGIN_TYPES)
@@ -33,7 +32,16 @@ TRITON_SHAPES = [(1, 2, 1), (3, 17, 1), (7, 100, 5), (33, 257, 64), (130, 40, 3)
 FUSED_SHAPES = [(1, 2, 1), (66, 90, 67)]
 SHAPES_OF = dict.fromkeys(SWEPT, SHAPES) | {"triton": TRITON_SHAPES, "fused": FUSED_SHAPES}
 WIDEST = {name: (torch.float32, 1e-5) for name in SWEPT} | {"chunked": (torch.float64, 1e-10)}
-GRID = [(name, shape) for name in SWEPT for shape in SHAPES_OF[name]]
+
+
+def swept(names, *axes):
+    """Parametrises a test over backends and the axes, of which the shapes are the backend's own."""
+    cases = [
+        (name, *case)
+        for name in SWEPT
+        for case in grid(name, *(axis[name] if axis is SHAPES_OF else axis for axis in axes))
+    ]
+    return pytest.mark.parametrize(("backend", *names), cases, ids=str, indirect=["backend"])
 
 
 @pytest.fixture(params=SWEPT)
@@ -88,7 +96,7 @@ def test_a_steep_logit_is_a_finite_loss(backend, bias):
     recipe = Recipe(scale=64.0, margin=0.5)
     x, weight, labels = torch.ones(4, 8), torch.ones(17, 8), torch.tensor([0, 3, 16, -1])
     expected = answers("reference", x, weight, labels, recipe, bias=bias)
-    actual = answers(runnable(backend), x, weight, labels, recipe, bias=bias)
+    actual = answers(backend, x, weight, labels, recipe, bias=bias)
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -117,28 +125,28 @@ def test_a_margin_type_that_a_backend_lacks_is_refused_by_it(backend, monkeypatc
         answers(backend, *inputs(3, 5, 2), Recipe(margin_type="A"))
 
 
-@pytest.mark.parametrize(("backend", "shape"), GRID, ids=str)
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("margin_type", MARGINS)
+@swept(("shape", "preset", "margin_type"), SHAPES_OF, PRESETS, MARGINS)
 def test_agrees_with_reference_in_float32(backend, shape, preset, margin_type):
     recipe = Recipe.from_preset(preset, margin_type=margin_type)
     x, weight, labels = inputs(*shape)
     expected = answers("reference", x, weight, labels, recipe)
     chunk_sizes = (1 + shape[1] // 2, 1 + shape[1] // 7, None, shape[1] - 1, shape[1] + 3)
     for chunk_size in chunk_sizes[: {"chunked": 5, "triton": 2, "fused": 1}[backend]]:
-        actual = answers(runnable(backend), x, weight, labels, recipe, chunk_size=chunk_size)
+        actual = answers(backend, x, weight, labels, recipe, chunk_size=chunk_size)
         assert_agree(actual, expected, 1e-5)
 
 
-@pytest.mark.parametrize(("backend", "shape"), GRID, ids=str)
-@pytest.mark.parametrize(
-    ("gradient", "weight_norm"), itertools.product(["detached", "exact"], ["in_place", "in_graph"])
+@swept(
+    ("shape", "gradient", "weight_norm", "margin_type"),
+    SHAPES_OF,
+    ["detached", "exact"],
+    ["in_place", "in_graph"],
+    MARGINS,
 )
-@pytest.mark.parametrize("margin_type", MARGINS)
 def test_agrees_with_reference_in_its_widest_dtype(
     backend, shape, gradient, weight_norm, margin_type
 ):
-    dtype, tolerance = WIDEST[runnable(backend)]
+    dtype, tolerance = WIDEST[backend]
     recipe = Recipe.from_preset(
         margin_type=margin_type,
         gradient=gradient,
@@ -151,9 +159,12 @@ def test_agrees_with_reference_in_its_widest_dtype(
     assert_agree(actual, expected, tolerance)
 
 
-@pytest.mark.parametrize("t", [1.0, 2.0, 2.5, 7.0])
-@pytest.mark.parametrize("margin_type", [m for m in MARGINS if not MARGIN_TYPES[m].whole_t])
-@pytest.mark.parametrize("gradient", ["detached", "exact"])
+@swept(
+    ("t", "margin_type", "gradient"),
+    [1.0, 2.0, 2.5, 7.0],
+    [m for m in MARGINS if not MARGIN_TYPES[m].whole_t],
+    ["detached", "exact"],
+)
 def test_every_exponent(backend, t, margin_type, gradient):
     dtype, tolerance = WIDEST[backend]
     recipe = Recipe.from_preset(t=t, margin_type=margin_type, gradient=gradient)
@@ -172,8 +183,7 @@ def test_logits_far_from_zero_keep_their_precision(backend, bias):
     assert_agree(actual, exact, 1e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("preset", PRESETS)
+@swept(("dtype", "preset"), [torch.bfloat16, torch.float16], PRESETS)
 def test_half_precision_inputs_are_summed_in_float32(backend, dtype, preset):
     recipe = Recipe.from_preset(preset)
     x, weight, labels = inputs(64, 999, 128, dtype=dtype)
