@@ -8,6 +8,7 @@ HOSTS ?=
 STACK ?=
 TESTS ?=
 QUICK ?=
+WORKERS ?= 2
 PAIRS ?=
 
 .PHONY: demo test test-arcface stacks lint docs bench bench-gpu accuracy build clean
@@ -20,8 +21,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	$(BIN)/sf2 demo $(if $(FACES),--faces "$(FACES)")
 
+# By file, whose tests share what they set up.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # Against the real host: make test-arcface ARCFACE_TORCH=insightface/recognition/arcface_torch
 test-arcface: $(VENV)/.installed

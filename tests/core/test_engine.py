@@ -27,7 +27,7 @@ SWEPT = [name for name, backend in BACKENDS.items() if backend.pointwise]
 SHAPES = [(1, 2, 1), (2, 3, 2), (3, 17, 1), (7, 100, 5), (33, 257, 64), (300, 1000, 16)]
 SHAPES += [(64, 5000, 128), (5, 999, 512)]
 # Off a GPU, Triton's kernels are interpreted, slowly.
-TRITON_SHAPES = [(1, 2, 1), (3, 17, 1), (7, 100, 5), (33, 257, 64), (130, 40, 3)]
+TRITON_SHAPES = [(1, 2, 1), (3, 17, 1), (7, 100, 5), (33, 70, 40), (130, 40, 3)]
 # And more slowly where cosines are theirs too.
 FUSED_SHAPES = [(1, 2, 1), (66, 90, 67)]
 SHAPES_OF = dict.fromkeys(SWEPT, SHAPES) | {"triton": TRITON_SHAPES, "fused": FUSED_SHAPES}
@@ -131,7 +131,7 @@ def test_agrees_with_reference_in_float32(backend, shape, preset, margin_type):
     x, weight, labels = inputs(*shape)
     expected = answers("reference", x, weight, labels, recipe)
     chunk_sizes = (1 + shape[1] // 2, 1 + shape[1] // 7, None, shape[1] - 1, shape[1] + 3)
-    for chunk_size in chunk_sizes[: {"chunked": 5, "triton": 2, "fused": 1}[backend]]:
+    for chunk_size in chunk_sizes if backend == "chunked" else chunk_sizes[:1]:
         actual = answers(backend, x, weight, labels, recipe, chunk_size=chunk_size)
         assert_agree(actual, expected, 1e-5)
 
@@ -177,7 +177,7 @@ def test_every_exponent(backend, t, margin_type, gradient):
 def test_logits_far_from_zero_keep_their_precision(backend, bias):
     # At -200 a negative's loss underflows; at 60 it is the logit itself.
     recipe = Recipe()
-    x, weight, labels = inputs(33, 257, 64)
+    x, weight, labels = inputs(33, 100, 64)
     exact = answers("reference", x.double(), weight.double(), labels, recipe, bias=bias)
     actual = answers(backend, x, weight, labels, recipe, bias=bias)
     assert_agree(actual, exact, 1e-5)
@@ -186,7 +186,7 @@ def test_logits_far_from_zero_keep_their_precision(backend, bias):
 @swept(("dtype", "preset"), [torch.bfloat16, torch.float16], PRESETS)
 def test_half_precision_inputs_are_summed_in_float32(backend, dtype, preset):
     recipe = Recipe.from_preset(preset)
-    x, weight, labels = inputs(64, 999, 128, dtype=dtype)
+    x, weight, labels = inputs(16, 140, 128, dtype=dtype)
     # The same rounded numbers, multiplied exactly.
     exact = answers("reference", x.double(), weight.double(), labels, recipe)
     actual = answers(backend, x, weight, labels, recipe)
@@ -308,7 +308,7 @@ def test_faces_on_their_own_and_on_opposite_centers(backend, margin_type):
 
 
 def test_a_repeated_call_gives_the_same_bits(backend):
-    x, weight, labels = inputs(64, 999, 32)
+    x, weight, labels = inputs(64, 400, 32)
     first, second = (answers(backend, x, weight, labels, Recipe()) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 

@@ -2,16 +2,25 @@
 
 import copy
 import inspect
-import itertools
 
 import pytest
 import torch
 
 from sf2_plugin import PartialFCSphereFace2, SphereFace2
 
-from ..devices import device_of, needs, runnable
+from ..devices import device_of, grid, needs, runnable
 
-STEPS = list(itertools.product([0.0, 0.9], [0.0, 5e-4]))
+STEPS = [
+    (backend, *case)
+    for backend in ("chunked", "triton")
+    for case in grid(
+        backend,
+        ["opensphere", "wespeaker"],
+        [0.0, 0.9],
+        [0.0, 5e-4],
+        [SphereFace2, PartialFCSphereFace2],
+    )
+]
 
 
 def batches(count):
@@ -41,10 +50,7 @@ def train(head, optimizer, steps=4):
     return gradients
 
 
-@pytest.mark.parametrize("backend", ["chunked", "triton"])
-@pytest.mark.parametrize("preset", ["opensphere", "wespeaker"])
-@pytest.mark.parametrize(("momentum", "weight_decay"), STEPS)
-@pytest.mark.parametrize("kind", [SphereFace2, PartialFCSphereFace2])
+@pytest.mark.parametrize(("backend", "preset", "momentum", "weight_decay", "kind"), STEPS)
 def test_equals_the_optimizers_step(backend, preset, momentum, weight_decay, kind):
     head = kind(50, 16, preset=preset, backend=runnable(backend), chunk_size=19)
     head.to(device_of(backend))
