@@ -42,18 +42,13 @@ IN_DOUBT = ("arcface-mm", *COMPARED)
 
 @dataclass(frozen=True)
 class Study:
-    """Where the runs are, and of what size."""
+    """What is asked of which losses, and what the runs that are there have answered."""
 
-    runs: Path
-    fingerprint: str
+    result: Callable[[Run], dict[str, Any] | None]
     losses: tuple[str, ...]
     epochs: int
     seeds: int
     quick: bool
-
-    def result(self, run: Run) -> dict[str, Any] | None:
-        path = self.runs / run.name(self.fingerprint)
-        return json.loads(path.read_text()) if path.is_file() else None
 
     def having(self, *losses: str) -> list[str]:
         """Those of `losses` that this study has."""
@@ -326,7 +321,12 @@ def _make(run: Run, out: Path, checkout: Path | None) -> dict[str, Any]:
 
 
 def make_runs(
-    study: Study, parts: Sequence[str], faces: Path, checkout: Path | None, jobs: int
+    study: Study,
+    parts: Sequence[str],
+    path_of: Callable[[Run], Path],
+    faces: Path,
+    checkout: Path | None,
+    jobs: int,
 ) -> None:
     """Make what `parts` ask for and is not there."""
     with ProcessPoolExecutor(
@@ -335,10 +335,7 @@ def make_runs(
         for part in parts:
             for stage in PARTS[part].runs(study):
                 missing = [run for run in dict.fromkeys(stage) if study.result(run) is None]
-                futures = {
-                    pool.submit(_make, run, study.runs / run.name(study.fingerprint), checkout): run
-                    for run in missing
-                }
+                futures = {pool.submit(_make, run, path_of(run), checkout): run for run in missing}
                 for done, future in enumerate(as_completed(futures), 1):
                     settings = futures[future].settings()
                     seconds = future.result()["seconds"]
@@ -348,6 +345,10 @@ def make_runs(
                         file=sys.stderr,
                         flush=True,
                     )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.is_file() else None
 
 
 def available_losses(checkout: Path | None) -> list[str]:
@@ -429,15 +430,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.quick:
         losses = [n for n in losses if n in ("softmax", "arcface-mm", "cosface", "sf2-C")]
         parts = [part for part in parts if PARTS[part].quick]
+    fingerprint = Faces.load(faces).fingerprint
+
+    def path_of(run: Run) -> Path:
+        return arguments.out / run.name(fingerprint)
+
     study = Study(
-        runs=arguments.out,
-        fingerprint=Faces.load(faces).fingerprint,
+        result=lambda run: _read(path_of(run)),
         losses=tuple(losses),
         epochs=arguments.epochs,
         seeds=arguments.seeds,
         quick=arguments.quick,
     )
-    make_runs(study, parts, faces, checkout, arguments.jobs)
+    make_runs(study, parts, path_of, faces, checkout, arguments.jobs)
 
 
 if __name__ == "__main__":
