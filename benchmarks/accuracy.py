@@ -212,6 +212,18 @@ def on_pixels(study: Study) -> Stages:
     ]
 
 
+#: Of SphereFace2, as shipped and down to what the search finds.
+SF2_SCALES = (40.0, 20.0, 10.0, 5.0)
+
+
+def scales(study: Study) -> Stages:
+    yield [
+        study.tuned("sf2-C", seed=seed, scale=scale)
+        for seed in range(study.seeds)
+        for scale in SF2_SCALES
+    ]
+
+
 def nobody(study: Study) -> Stages:
     """The people held out of the search are left out, or are faces of nobody."""
     yield [
@@ -283,6 +295,7 @@ PARTS = {
     "as shipped": Part("What without a search?", as_shipped, True, searched=False),
     "noise": Part("Which loss bears labels that are wrong?", noise),
     "scarce": Part("Which loss does with few people, or with few faces of most?", scarce),
+    "scales": Part("What does SphereFace2's scale move?", scales),
     "starts": Part("Does a better start train better to the end?", starts, searched=False),
     "dynamics": Part(
         "Why does the loss rise at first, and what starts it better?", dynamics, searched=False

@@ -24,7 +24,6 @@ from benchmarks.face_training import (
     BATCH,
     CLIP,
     LOSSES,
-    MEASURES,
     MOMENTUM,
     SEEN,
     WEIGHT_DECAY,
@@ -54,6 +53,8 @@ NAMES = {
     "sf2-A2": "SphereFace2 A2",
     "uniface": "SphereFace2, `uniface`",
 }
+#: What the two halves of the pairs are called, by each of `face_training.MEASURES`.
+HALVES = (("dark", "bright"), ("blurred", "sharp"), ("uneven", "even"))
 #: The one threshold is the first test's for this FAR.
 FAR = 0.01
 #: Chance of seeing a difference that is there, and of one that is not, for the smallest one seen.
@@ -109,11 +110,11 @@ def _groups(threshold: float, cosines: np.ndarray, test: Test) -> Figures:
     """FAR by half of the pairs, by the lesser of a pair's two measures; and how it varies."""
     of_pairs = np.asarray(test.measures)[test.pairs].min(1)
     figures = {}
-    for measure, values in zip(MEASURES, of_pairs.T, strict=True):
+    for halves, values in zip(HALVES, of_pairs.T, strict=True):
         upper = values >= np.median(values)
-        for half, rows in (("less", ~upper), ("more", upper)):
+        for half, rows in zip(halves, (~upper, upper), strict=True):
             roc = roc_curve(cosines[rows], np.asarray(test.issame)[rows])
-            figures[f"far {half} {measure}"] = roc.rates(threshold)[0]
+            figures[f"far {half}"] = roc.rates(threshold)[0]
     return figures | {"far range": max(figures.values()) - min(figures.values())}
 
 
@@ -280,7 +281,7 @@ WORDS = {
     "refitted ece": "ECE refitted",
     "far range": "range of FAR",
     "train_cpu_seconds": "core seconds",
-    **{f"far {half} {m}": f"FAR, {half} {m}" for half in ("less", "more") for m in MEASURES},
+    **{f"far {half}": f"FAR, {half}" for halves in HALVES for half in halves},
 }
 LESS = ("lost", "cllr lost", "far range", "train_cpu_seconds")
 
@@ -292,7 +293,7 @@ class Table:
     Attributes:
         rows: by name: the loss, and what `Page.find` takes.
         under: the same rows under several changes, by their words.
-        figures: of each place.
+        figures: of each place that has them.
         places: of a page, where the figures are.
         claimed: figures of which is claimed that `OURS` is better than each other row, or, where
             `OURS` is no row, that each row is better than the first.
@@ -331,6 +332,8 @@ class Table:
             return f"{title}Not run.\n"
         columns = [(place, figure) for place in self.places(page) for figure in self.figures]
         columns += [("", figure) for figure in self.more]
+        every = [run for runs in found.values() for of in runs.values() for run in of]
+        columns = [column for column in columns if by_seed(every, *column)]
         header = ["", "seeds", *(f"{place} {_words(figure)}".strip() for place, figure in columns)]
         rows = [
             [_under(name, words), len(of)]
@@ -443,13 +446,21 @@ SECTIONS: dict[str, Table] = {
         COMPARED,
         under={"": {"epochs": 2, "backbone": "pixels"}},
     ),
+    "scales": Table(
+        "1d. The scale",
+        "What the search found but for the scale, each next to the largest.",
+        _ours({f"scale {scale:g}": {"scale": scale} for scale in accuracy.SF2_SCALES}),
+        figures=("accuracy", "tar@0.01", "far", "lost"),
+        claimed=("accuracy", "tar@0.01", "lost"),
+        places=lambda page: [*page.tests, *page.ways()],
+    ),
     "threshold": Table(
         "2. One threshold for all",
         "The paper's claim: binary decisions are learned with one threshold, so one threshold "
         f"should serve everywhere. Here the threshold of FAR {FAR:g} on one test is taken to the "
         f'other, whose FAR would be {FAR:g} too if it held; "accuracy lost" is the other test\'s '
         "ten-fold accuracy less its accuracy at the best threshold of the first.",
-        _losses(*LOSSES),
+        _losses(*LOSSES) | {f"{OURS} as shipped": ("sf2-C", {"tuned": False})},
         figures=("far", "tar", "lost"),
         claimed=("lost",),
         places=Page.ways,
@@ -457,11 +468,11 @@ SECTIONS: dict[str, Table] = {
     "groups": Table(
         "2a. One threshold for all kinds of photos",
         f"The first test's threshold of FAR {FAR:g} in halves of the pairs of each test, split at "
-        "the median by the darker, the more blurred (spread of the Laplacian) and the less "
-        "symmetric (what is left less the mirror image: a turned head, light from a side) of a "
-        "pair's two faces. The range is from the half of the least FAR to that of the largest.",
-        _losses(*LOSSES),
-        figures=(*(f"far {h} {m}" for m in MEASURES for h in ("less", "more")), "far range"),
+        "the median by the darker, the more blurred (spread of the Laplacian) and the less even "
+        "(what a face is less its mirror image: a turned head, light from a side) of a pair's two "
+        "faces. The range is from the half of the least FAR to that of the largest.",
+        _losses(*LOSSES) | {f"{OURS} as shipped": ("sf2-C", {"tuned": False})},
+        figures=(*(f"far {half}" for halves in HALVES for half in halves), "far range"),
         claimed=("far range",),
         places=Page.within,
     ),
