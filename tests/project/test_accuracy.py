@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor as Threads
 
 import numpy as np
@@ -81,6 +82,15 @@ def test_the_page_is_made_of_the_runs(runs, tmp_path):
     # Again, from the figures alone.
     accuracy_report.main(["--out", str(tmp_path)])
     assert (tmp_path / "accuracy.md").read_text() == page
+
+
+def test_what_was_read_stands_in_the_tables():
+    page = (accuracy_report.DOCS / "accuracy.md").read_text()
+    read, _, tables = page.partition("## The search")
+    read = read.partition("## What came out")[2]
+    numbers = re.findall(r"[+-]?\d+\.\d+", read)
+    assert numbers
+    assert [number for number in numbers if number not in tables] == []
 
 
 def test_every_loss_has_a_name():
