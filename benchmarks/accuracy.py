@@ -89,12 +89,12 @@ class Study:
             if any(self.result(run) is None for run in stages[-1]):
                 break
             best = self.best(stages[-1])
-            values = [_times(loss, field, factor) for factor in factors]
+            values = [times(loss, field, factor) for factor in factors]
             stages.append([best, *(dataclasses.replace(best, **{field: v}) for v in values)])
         return stages
 
 
-def _times(loss: str, field: str, factor: float) -> float:
+def times(loss: str, field: str, factor: float) -> float:
     shipped = getattr(LOSSES[loss], field)
     if loss == "sf2-M" and field == "margin":  # A factor on the angle, of which 1 is no margin.
         return round(1 + factor * (shipped - 1), 4)
@@ -212,15 +212,16 @@ def on_pixels(study: Study) -> Stages:
     ]
 
 
-#: Of SphereFace2, as shipped and down to what the search finds.
-SF2_SCALES = (40.0, 20.0, 10.0, 5.0)
+#: The scale as factors on what is shipped.
+SCALED = (1.0, 0.5, 0.25, 0.125)
 
 
 def scales(study: Study) -> Stages:
     yield [
-        study.tuned("sf2-C", seed=seed, scale=scale)
+        study.tuned(loss, seed=seed, scale=times(loss, "scale", factor))
         for seed in range(study.seeds)
-        for scale in SF2_SCALES
+        for factor in SCALED
+        for loss in study.having("arcface", "sf2-C")
     ]
 
 
@@ -295,7 +296,7 @@ PARTS = {
     "as shipped": Part("What without a search?", as_shipped, True, searched=False),
     "noise": Part("Which loss bears labels that are wrong?", noise),
     "scarce": Part("Which loss does with few people, or with few faces of most?", scarce),
-    "scales": Part("What does SphereFace2's scale move?", scales),
+    "scales": Part("What does the scale move?", scales),
     "starts": Part("Does a better start train better to the end?", starts, searched=False),
     "dynamics": Part(
         "Why does the loss rise at first, and what starts it better?", dynamics, searched=False

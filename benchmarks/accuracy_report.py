@@ -241,11 +241,20 @@ class Page:
             quick=False,
         )
 
-    def find(self, loss: str, tuned: bool = True, epochs: float = 1, **changes: Any) -> list:
+    def find(
+        self,
+        loss: str,
+        tuned: bool = True,
+        epochs: float = 1,
+        scale_times: float | None = None,
+        **changes: Any,
+    ) -> list[Figures]:
         """The runs of a loss, as the search left it or as it is shipped, with these changes.
 
-        `epochs` is a factor on the study's.
+        `epochs` is a factor on the study's, `scale_times` one on the scale that it is shipped with.
         """
+        if scale_times is not None:
+            changes["scale"] = accuracy.times(loss, "scale", scale_times)
         of = self.asked.tuned if tuned else self.asked.shipped
         run = dataclasses.replace(of(loss), epochs=round(epochs * self.epochs), **changes)
         return self.runs.get(_key(run.settings(), seed=False), [])
@@ -295,8 +304,9 @@ class Table:
         under: the same rows under several changes, by their words.
         figures: of each place that has them.
         places: of a page, where the figures are.
-        claimed: figures of which is claimed that `OURS` is better than each other row, or, where
-            `OURS` is no row, that each row is better than the first.
+        claimed: figures of which is claimed that `OURS` is better than each other row (than the
+            `rivals` where they are given), or, where `OURS` is no row, that each row is better than
+            the first.
         more: the columns that are of no place.
         data: which of the data sets, from 0.
     """
@@ -307,6 +317,7 @@ class Table:
     under: dict[str, Changes] = field(default_factory=lambda: {"": {}})
     figures: tuple[str, ...] = ("accuracy", "tar@0.01")
     claimed: tuple[str, ...] = ("accuracy", "tar@0.01")
+    rivals: tuple[str, ...] | None = None
     places: Callable[[Page], Sequence[str]] = lambda page: page.tests
     more: tuple[str, ...] = ()
     plot: str = ""
@@ -352,7 +363,7 @@ class Table:
         for words, runs in found.items():
             first = OURS if OURS in runs else next(iter(runs))
             for other in runs:
-                if other == first:
+                if other == first or other not in (self.rivals or runs):
                     continue
                 pair = (first, other) if OURS in self.rows else (other, first)
                 for place in self.places(page):
@@ -415,6 +426,7 @@ def _ours(changes: dict[str, Changes], **shared: Any) -> dict[str, tuple[str, Ch
     return {name: ("sf2-C", shared | change) for name, change in changes.items()}
 
 
+SOFTMAXES = tuple(NAMES[loss] for loss in ("softmax", "arcface-mm", "arcface", "cosface"))
 COMPARED = _losses(*accuracy.COMPARED)
 SECTIONS: dict[str, Table] = {
     "clean": Table(
@@ -428,6 +440,7 @@ SECTIONS: dict[str, Table] = {
         "1a. As shipped, without a search",
         "Margin and scale as shipped, rate 0.1 for all: what a changed line in a config does.",
         _losses(*LOSSES, tuned=False),
+        rivals=SOFTMAXES,
     ),
     "scarce": Table(
         "1b. Few people, and long tails",
@@ -448,8 +461,9 @@ SECTIONS: dict[str, Table] = {
     ),
     "scales": Table(
         "1d. The scale",
-        "What the search found but for the scale, each next to the largest.",
-        _ours({f"scale {scale:g}": {"scale": scale} for scale in accuracy.SF2_SCALES}),
+        "What the search found but for the scale.",
+        _losses("arcface", "sf2-C"),
+        under={f"scale x {times:g}": {"scale_times": times} for times in accuracy.SCALED},
         figures=("accuracy", "tar@0.01", "far", "lost"),
         claimed=("accuracy", "tar@0.01", "lost"),
         places=lambda page: [*page.tests, *page.ways()],
@@ -463,6 +477,7 @@ SECTIONS: dict[str, Table] = {
         _losses(*LOSSES) | {f"{OURS} as shipped": ("sf2-C", {"tuned": False})},
         figures=("far", "tar", "lost"),
         claimed=("lost",),
+        rivals=SOFTMAXES,
         places=Page.ways,
     ),
     "groups": Table(
@@ -474,6 +489,7 @@ SECTIONS: dict[str, Table] = {
         _losses(*LOSSES) | {f"{OURS} as shipped": ("sf2-C", {"tuned": False})},
         figures=(*(f"far {half}" for halves in HALVES for half in halves), "far range"),
         claimed=("far range",),
+        rivals=SOFTMAXES,
         places=Page.within,
     ),
     "noise": Table(
@@ -518,6 +534,7 @@ SECTIONS: dict[str, Table] = {
         _losses(*LOSSES),
         figures=("head cllr", "refitted cllr", "least cllr", "cllr lost", "refitted ece"),
         claimed=("cllr lost",),
+        rivals=SOFTMAXES,
         places=Page.ways,
     ),
     "starts": Table(
