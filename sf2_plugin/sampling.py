@@ -42,10 +42,15 @@ class Sample(NamedTuple):
         in_batch[labels] = True
         present = in_batch[:-1].nonzero().squeeze(1)
         absent = _indices(~in_batch[:-1], num_classes - len(present))
-        size = math.ceil(sample_rate * len(absent))
-        drawn = torch.randperm(len(absent), device=absent.device)[:size]
+        sampled = draw(absent, math.ceil(sample_rate * len(absent)))
         places = torch.where(labels >= 0, torch.searchsorted(present, labels), -1)
-        return cls(present, absent[drawn.sort().values], places, len(absent) / max(size, 1))
+        return cls(present, sampled, places, len(absent) / max(len(sampled), 1))
+
+
+def draw(indices: Tensor, size: int) -> Tensor:
+    """A uniform sample without replacement, in order."""
+    places = torch.randperm(len(indices), device=indices.device)[:size]
+    return indices[places.sort().values]
 
 
 def _indices(mask: Tensor, count: int) -> Tensor:

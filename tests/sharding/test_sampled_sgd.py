@@ -2,13 +2,15 @@
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import distributed
 
-from sf2_plugin import PartialFCSphereFace2
+from sf2_plugin import PartialFCSphereFace2, sampling
 from sf2_plugin.engine import missed
+from sf2_plugin.patching import replaced
 from sf2_plugin.shards import HEAD, OPTIMIZER, file_name, read_shards, reshard, write_shards
 
 from ..devices import device_of, needs, runnable
@@ -260,23 +262,12 @@ def test_another_word_for_missed_steps_is_refused():
         head.fuse_sgd(sgd(head), missed_steps="no")
 
 
-class SampledAlike(PartialFCSphereFace2):
-    """Draws the same classes on any number of ranks."""
-
-    step = 0
-
-    def _sample(self, absent):
-        generator = torch.Generator().manual_seed(1000 + self.step)
-        drawn = torch.rand(self.num_classes, generator=generator) < RATE
-        return absent[drawn[absent + self.classes.start]]
-
-
 class Training:
-    """The head on its rank, and SGD; labels and faces are those of one batch."""
+    """The head on its rank, and SGD; labels, faces and sampled classes are those of one process."""
 
     def __init__(self, fuse):
         torch.manual_seed(1)
-        self.head = SampledAlike(
+        self.head = PartialFCSphereFace2(
             CLASSES, SIZE, sample_rate=RATE, negative_weighting="none"
         ).double()
         self.optimizer = torch.optim.SGD(
@@ -288,11 +279,16 @@ class Training:
     def steps(self, steps):
         mine = slice(distributed.get_rank(), None, distributed.get_world_size())
         for step in steps:
-            self.head.step = step
             x, labels = batch(step)
             self.optimizer.zero_grad()
-            self.head(x[mine], labels[mine]).backward()
+            with replaced(sampling, "draw", partial(self.draw, step)):
+                self.head(x[mine], labels[mine]).backward()
             self.optimizer.step()
+
+    def draw(self, step, absent, size):
+        generator = torch.Generator().manual_seed(1000 + step)
+        drawn = torch.rand(CLASSES, generator=generator) < RATE
+        return absent[drawn[absent + self.head.classes.start]]
 
     def checkpoint(self):
         return {HEAD: self.head.state_dict(), OPTIMIZER: self.optimizer.state_dict()}
