@@ -8,7 +8,6 @@ from torch import Tensor, distributed
 from .checks import check_finite, check_inputs, check_labels
 from .definition import unit
 from .distributed import (
-    ProcessGroup,
     exchange_device,
     from_all_ranks,
     gather,
@@ -16,7 +15,6 @@ from .distributed import (
     rank_and_world_size,
 )
 from .head import SphereFace2, sphereface2_loss
-from .partial_fc import PartialFCSphereFace2
 
 #: Embeddings (b, D) and labels (b,).
 Faces = tuple[Tensor, Tensor]
@@ -45,9 +43,8 @@ def start_from_means(head: SphereFace2, batches: Iterable[Faces]) -> int:
         OSError, TypeError, ValueError, ...: on all ranks, what `batches` raises on one, or
             embeddings and labels that do not fit the head or are not finite.
     """
-    group, classes = _group(head), _classes(head)
+    group, classes = head.process_group, head.classes
     _, world_size = rank_and_world_size(group)
-    sharded = isinstance(head, PartialFCSphereFace2)
     wide = torch.promote_types(head.weight.dtype, torch.float32)
     sums = torch.zeros(len(classes), head.embedding_size, dtype=wide)
     first: list[Faces] = []
@@ -58,13 +55,13 @@ def start_from_means(head: SphereFace2, batches: Iterable[Faces]) -> int:
         sums = sums.to(embeddings.device)
         held = (labels >= classes.start) & (labels < classes.stop)
         sums.index_add_(0, labels[held] - classes.start, unit(embeddings[held]))
-    if world_size > 1 and not sharded:  # A GPU adds up in another order each time.
+    if world_size > 1 and not head.sharded:  # A GPU adds up in another order each time.
         distributed.broadcast(sums, src=0)
     found = sums.any(dim=1)
     head.weight[found.to(head.weight.device)] = unit(sums[found]).to(head.weight)
     head.bias.fill_(_fitted_bias(head, first))
     numbers = from_all_ranks(int(found.sum()), group)
-    return sum(numbers) if sharded else numbers[0]
+    return sum(numbers) if head.sharded else numbers[0]
 
 
 def _fitted_bias(head: SphereFace2, faces: list[Faces]) -> float:
@@ -76,18 +73,18 @@ def _fitted_bias(head: SphereFace2, faces: list[Faces]) -> float:
     x, labels = (torch.cat(parts) for parts in zip(*faces, strict=True)) if faces else (None, None)
     if x is None or labels is None or not (labels >= 0).any():
         return start
-    device, classes = head.weight.device, _classes(head)
+    device, classes = head.weight.device, head.classes
     held = (labels >= classes.start) & (labels < classes.stop)
     own = torch.where(held, labels - classes.start, -1).to(device)
-    x, sharded = x.to(device), isinstance(head, PartialFCSphereFace2)
+    x = x.to(device)
 
     def slope(at: float) -> float:
         bias = torch.full_like(head.bias, at).requires_grad_()
         with torch.enable_grad(), torch.autocast(device.type, enabled=False):
             loss = sphereface2_loss(x, head.weight.detach(), own, bias, head.recipe)
             (gradient,) = torch.autograd.grad(loss, bias)
-        shares = from_all_ranks(gradient.item(), _group(head))
-        return sum(shares) if sharded else shares[0]
+        shares = from_all_ranks(gradient.item(), head.process_group)
+        return sum(shares) if head.sharded else shares[0]
 
     # No logit is further from 0 than the scale and its margin allow.
     low, high = start - 10 * head.recipe.scale, start + 10 * head.recipe.scale
@@ -99,7 +96,7 @@ def _fitted_bias(head: SphereFace2, faces: list[Faces]) -> float:
 
 def _of_all_ranks(head: SphereFace2, batches: Iterable[Faces]) -> Iterator[Faces]:
     """The faces of every rank's next batch, until none has one."""
-    group = _group(head)
+    group = head.process_group
     _, world_size = rank_and_world_size(group)
     rest = iter(batches)
     device = head.weight.device
@@ -122,15 +119,6 @@ def _of_all_ranks(head: SphereFace2, batches: Iterable[Faces]) -> Iterator[Faces
             gather(embeddings.to(device, wide), counts, group),
             gather(labels.to(device, torch.long), counts, group),
         )
-
-
-def _group(head: SphereFace2) -> ProcessGroup:
-    """The ranks that hold the head, or copies of it."""
-    return head.process_group if isinstance(head, PartialFCSphereFace2) else None
-
-
-def _classes(head: SphereFace2) -> range:
-    return head.classes if isinstance(head, PartialFCSphereFace2) else range(head.num_classes)
 
 
 def _check(head: SphereFace2, embeddings: Tensor, labels: Tensor) -> None:

@@ -12,6 +12,7 @@ from .agreement import check_finite_on_all_ranks
 from .checks import check_inputs, check_labels, require_count, require_none
 from .compat import autocast_dtype, compiled_with_operators, is_compiling, is_transformed
 from .definition import sphereface2, unit
+from .distributed import ProcessGroup
 from .engine import BACKENDS, SGDStep, check_backend, loss_with_gradients
 from .fused import Compute, FusedSGD
 from .margins import g
@@ -119,6 +120,7 @@ class SphereFace2(nn.Module):
     Attributes:
         weight: (C, D) class centers.
         bias: (1,).
+        classes: those whose centers are held here, a range.
         recipe: the hyperparameters; replace it whole to change one, as a margin schedule does.
         watch: None, or a `sf2_plugin.watching.HeadWatch`, for cosines in a log.
 
@@ -143,6 +145,10 @@ class SphereFace2(nn.Module):
     #: See `sf2_plugin.watching`.
     watch: HeadWatch | None = None
 
+    #: Whether the class centers are shared out over the ranks of `process_group`.
+    sharded = False
+    process_group: ProcessGroup = None
+
     def __init__(
         self,
         num_classes: int,
@@ -165,7 +171,8 @@ class SphereFace2(nn.Module):
         self.check_finite = check_finite
         self._stored_before_steps = False
         self._fused: FusedSGD | None = None
-        self.weight = nn.Parameter(torch.empty(len(self._classes_held()), embedding_size))
+        self.classes = self._classes_held()
+        self.weight = nn.Parameter(torch.empty(len(self.classes), embedding_size))
         self.bias = nn.Parameter(torch.empty(1), requires_grad=learn_bias)
         self.reset_parameters()
 
@@ -174,7 +181,6 @@ class SphereFace2(nn.Module):
         return {**self.__dict__, "_stored_before_steps": False, "_fused": None, "watch": None}
 
     def _classes_held(self) -> range:
-        """The classes whose centers this process holds."""
         return range(self.num_classes)
 
     def reset_parameters(self) -> None:

@@ -17,7 +17,6 @@ from .checks import (
     check_finite,
     check_inputs,
     check_labels,
-    require_count,
     require_none,
     require_one_of,
 )
@@ -127,21 +126,19 @@ class PartialFCSphereFace2(SphereFace2):
         process_group: ProcessGroup = None,
         **hyperparameters: Any,
     ) -> None:
-        require_count("num_classes", num_classes)
         require_sample_rate(sample_rate)
         require_one_of("negative_weighting", negative_weighting, NEGATIVE_WEIGHTINGS)
         self.process_group = process_group
         self.rank, self.world_size = rank_and_world_size(process_group)
         if self.world_size > 1:
             wait_at_exit()
-        self.classes = classes_of_rank(num_classes, self.rank, self.world_size)
         super().__init__(num_classes, embedding_size, **hyperparameters)
         self.sample_rate = sample_rate
         self.negative_weighting = negative_weighting
         self.sparse_gradient = sparse_gradient
 
     def _classes_held(self) -> range:
-        return self.classes
+        return classes_of_rank(self.num_classes, self.rank, self.world_size)
 
     def reset_parameters(self) -> None:
         """Class centers in random directions, and the recipe's initial bias.

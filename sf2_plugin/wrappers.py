@@ -48,7 +48,7 @@ def check_wrappers(head: Any) -> None:
 def check_fused_ranks(head: Any) -> None:
     """Raises RuntimeError where ranks would each make a step of their own on `head`'s centers."""
     _, world_size = rank_and_world_size()
-    if world_size > 1 and not getattr(head, "sharded", False):
+    if world_size > 1 and not head.sharded:
         raise RuntimeError(
             "fuse_sgd must have all faces of a step, got those of one of "
             f"{world_size} ranks, whose class centers would drift apart: take "

@@ -30,7 +30,7 @@ class HeadWatchHook(Hook):
         for head in self.heads:
             head.watch = HeadWatch()
         self.norm_due = False
-        shards = {head.weight for head in self.heads if getattr(head, "sharded", False)}
+        shards = {head.weight for head in self.heads if head.sharded}
 
         def before_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
             if self.norm_due:
