@@ -24,6 +24,7 @@ class ArcfaceTorchBackbone:
     The host's folder is code that the caller chose to run.
     """
 
+    exporter = "sf2_plugin.integrations.arcface_torch.traced_network:exportable"
     calibration: Calibration | None = None
     inputs: dict[str, str] = {  # noqa: RUF012
         "values": "(x - 127.5) / 127.5, RGB, 112x112, as the host trains"

@@ -42,6 +42,7 @@ class MMPretrainBackbone:
     """
 
     settings = "mmpretrain"
+    exporter = "sf2_plugin.integrations.mmpretrain.deployed_model:exportable"
 
     def __init__(self, path: Path, checkpoint: dict[str, Any]) -> None:
         text = checkpoint["meta"]["cfg"]

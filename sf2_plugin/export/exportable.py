@@ -9,16 +9,6 @@ from torch import nn
 
 from ..backbones import Backbone
 
-#: A host's own, beside its backbone: module -> "module:function", imported when it is wanted.
-HOSTS = {
-    "sf2_plugin.integrations.mmpretrain.checkpoint_backbone": (
-        "sf2_plugin.integrations.mmpretrain.deployed_model:exportable"
-    ),
-    "sf2_plugin.integrations.arcface_torch.trained_backbone": (
-        "sf2_plugin.integrations.arcface_torch.traced_network:exportable"
-    ),
-}
-
 
 @dataclass(frozen=True)
 class Exportable:
@@ -40,7 +30,8 @@ def exportable(backbone: Backbone, path: Path, size: int | None = None) -> Expor
     """What a host says of its backbone.
 
     Args:
-        backbone: as `open_backbone` gives it.
+        backbone: as `open_backbone` gives it; one that can be exported names, as "module:function",
+            its `exporter`, which is called with these arguments.
         path: the checkpoint's.
         size: of the aligned crops to be given; None for what suits the network.
 
@@ -48,10 +39,10 @@ def exportable(backbone: Backbone, path: Path, size: int | None = None) -> Expor
         ValueError: the backbone is no host's, or does something to faces, or wants a size, that
             cannot be put into a graph.
     """
-    host = HOSTS.get(type(backbone).__module__)
-    if host is None:
+    exporter = getattr(backbone, "exporter", None)
+    if exporter is None:
         raise ValueError(
             f"{path} must be a checkpoint of MMPretrain or arcface_torch, got a "
             f"{type(backbone).__name__}"
         )
-    return pkgutil.resolve_name(host)(backbone, path, size)
+    return pkgutil.resolve_name(exporter)(backbone, path, size)
