@@ -14,7 +14,6 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseDataPreprocessor
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from sf2_plugin.integrations.mmengine import FuseSGDHook
 from torch import distributed, nn
@@ -25,7 +24,7 @@ from sf2_plugin.shards import HEAD, read_shards
 
 from ..parity import relative_error
 from ..processes import torchrun
-from .test_mmengine_partial_fc import GLOBAL_BATCH, Losses, Projection, Vectors
+from .test_mmengine_partial_fc import Losses, Projection, runner_of
 
 CLASSES, SIZE = 60, 6
 
@@ -41,7 +40,6 @@ def train(folder, name, sampled=True, fuse_sgd=False, **kwargs):
     """A runner that has trained, and its losses."""
     init_default_scope("mmpretrain")
     torch.manual_seed(0)
-    world_size = distributed.get_world_size() if distributed.is_initialized() else 1
     kind = dict(partial_fc=True, sample_rate=0.1) if sampled else {}
     model = MODELS.build(
         dict(
@@ -58,15 +56,10 @@ def train(folder, name, sampled=True, fuse_sgd=False, **kwargs):
         )
     ).double()
     losses = Losses()
-    runner = Runner(
+    runner = runner_of(
         model,
-        work_dir=str(folder / name),
-        experiment_name=f"{folder.name}_{name}",
-        train_dataloader=dict(
-            batch_size=GLOBAL_BATCH // world_size,
-            dataset=Vectors(),
-            sampler=dict(type="DefaultSampler", shuffle=True),
-        ),
+        folder,
+        name,
         optim_wrapper=dict(
             optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=5e-3),
             paramwise_cfg=dict(custom_keys={"head": dict(lr_mult=2.0)}),
@@ -75,9 +68,6 @@ def train(folder, name, sampled=True, fuse_sgd=False, **kwargs):
         train_cfg=dict(by_epoch=True, max_epochs=4),
         default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=1)),
         custom_hooks=[losses, DrawsByIteration()],
-        randomness=dict(seed=0),
-        log_level="ERROR",
-        launcher="none" if world_size == 1 else "pytorch",
         **kwargs,
     )
     runner.train()

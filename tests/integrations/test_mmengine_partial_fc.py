@@ -105,15 +105,11 @@ def build_model(partial_fc):
     return model.double()
 
 
-def train(folder, name, partial_fc=True, clip="norm", epochs=EPOCHS, **kwargs):
-    """A runner that has trained, the losses of its iterations, and its last verification."""
+def runner_of(model, folder, name, **kwargs):
+    """A runner of this process, or of one of several ranks, that draws the same batches."""
     world_size = int(os.environ.get("WORLD_SIZE", 1))
-    losses = Losses()
-    pair_set = dict(ann_file=str(folder / "faces.bin"), pipeline=[to_inputs])
-    verification = FaceVerificationHook([pair_set], folds=2, batch_size=5)
-    clip_grad = dict(norm=dict(max_norm=MAX_NORM), value=dict(type="value", clip_value=0.1))[clip]
-    runner = Runner(
-        build_model(partial_fc),
+    return Runner(
+        model,
         work_dir=str(folder / name),
         experiment_name=f"{folder.name}_{name}",
         train_dataloader=dict(
@@ -121,6 +117,23 @@ def train(folder, name, partial_fc=True, clip="norm", epochs=EPOCHS, **kwargs):
             dataset=Vectors(),
             sampler=dict(type="DefaultSampler", shuffle=True),
         ),
+        randomness=dict(seed=0),
+        log_level="ERROR",
+        launcher="none" if world_size == 1 else "pytorch",
+        **kwargs,
+    )
+
+
+def train(folder, name, partial_fc=True, clip="norm", epochs=EPOCHS, **kwargs):
+    """A runner that has trained, the losses of its iterations, and its last verification."""
+    losses = Losses()
+    pair_set = dict(ann_file=str(folder / "faces.bin"), pipeline=[to_inputs])
+    verification = FaceVerificationHook([pair_set], folds=2, batch_size=5)
+    clip_grad = dict(norm=dict(max_norm=MAX_NORM), value=dict(type="value", clip_value=0.1))[clip]
+    runner = runner_of(
+        build_model(partial_fc),
+        folder,
+        name,
         optim_wrapper=dict(
             optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=5e-4),
             clip_grad=clip_grad,
@@ -128,9 +141,6 @@ def train(folder, name, partial_fc=True, clip="norm", epochs=EPOCHS, **kwargs):
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=2)),
         custom_hooks=[losses, verification],
-        randomness=dict(seed=0),
-        log_level="ERROR",
-        launcher="none" if world_size == 1 else "pytorch",
         **kwargs,
     )
     runner.train()
