@@ -34,20 +34,11 @@ def pair_sections(results: Sequence[PairResult], common: Sequence[CommonResult])
     sections = [in_short(pair_verdict(results))]
     sections += [_common_threshold(common)] if common else []
     for name in dict.fromkeys(result.set_name for result in results):
-        same_set = {result.model: result for result in results if result.set_name == name}
-        thresholds = {m: float(result.report.thresholds.mean()) for m, result in same_set.items()}
-        rocs = {m: result.report.roc for m, result in same_set.items()}
-        tables = [figures_table({m: result.report for m, result in same_set.items()})]
-        rates = {m: result.report.tar_at_far for m, result in same_set.items()}
-        tables.append(thresholds_table(rates, rocs))
-        body = side_by_side(tables) + _curves(rocs, thresholds)
-        sections.append(Section(name, body))
-        sections += [_calibration(r) for r in same_set.values() if r.calibrations]
-        sections += [
-            _verification_errors(f"{model} on {name}", result, thresholds[model])
-            for model, result in same_set.items()
-            if result.has_faces
-        ]
+        same_set = [result for result in results if result.set_name == name]
+        thresholds = {r.model: float(r.report.thresholds.mean()) for r in same_set}
+        compared, errors = _verification(name, same_set, thresholds, f" on {name}")
+        calibrations = [_calibration(result) for result in same_set if result.calibrations]
+        sections += [compared, *calibrations, *errors]
     reports = [of for each in results for of in (each.report, *each.calibrations.values())]
     return [*sections, glossary(reports)]
 
@@ -58,22 +49,29 @@ def template_sections(results: Sequence[TemplateResult]) -> list[Section]:
     Impostor pairs outnumber genuine ones a hundredfold and more, so that the threshold of best
     accuracy would hardly accept anyone: errors are shown where both kinds are equally frequent.
     """
-    rocs = {result.model: result.report.roc for result in results}
-    thresholds = {model: roc.eer_threshold for model, roc in rocs.items()}
-    tables = [
-        figures_table({result.model: result.report for result in results}),
-        thresholds_table({result.model: result.report.tar_at_far for result in results}, rocs),
-    ]
-    sections = [
-        in_short(template_verdict(results)),
-        Section("Templates", side_by_side(tables) + _curves(rocs, thresholds)),
-    ]
-    sections += [
-        _verification_errors(result.model, result, thresholds[result.model])
+    thresholds = {result.model: result.report.roc.eer_threshold for result in results}
+    compared, errors = _verification("Templates", results, thresholds)
+    verdict = in_short(template_verdict(results))
+    return [verdict, compared, *errors, glossary([result.report for result in results])]
+
+
+def _verification(
+    name: str,
+    results: Sequence[PairResult] | Sequence[TemplateResult],
+    thresholds: Mapping[str, float],
+    on: str = "",
+) -> tuple[Section, list[Section]]:
+    """The models compared on one set, and the errors of each at its threshold."""
+    reports = {result.model: result.report for result in results}
+    rocs = {model: report.roc for model, report in reports.items()}
+    rates = {model: report.tar_at_far for model, report in reports.items()}
+    tables = side_by_side([figures_table(reports), thresholds_table(rates, rocs)])
+    errors = [
+        _verification_errors(f"{result.model}{on}", result, thresholds[result.model])
         for result in results
         if result.has_faces
     ]
-    return [*sections, glossary([result.report for result in results])]
+    return Section(name, tables + _curves(rocs, thresholds)), errors
 
 
 def identification_sections(results: Sequence[SearchResult]) -> list[Section]:
