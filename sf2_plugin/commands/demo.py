@@ -19,7 +19,6 @@ from ..terminal import json_text, say
 
 # Beside the adapters, in the source tree and where the package is installed.
 CONFIGS = Path(integrations.__file__).parents[1] / "configs" / "mmpretrain"
-SYNTHETIC_EPOCHS = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +42,9 @@ def run(arguments: argparse.Namespace) -> None:
     from ..integrations import mmpretrain  # noqa: F401  (registers the head, and names the extra)
 
     faces = arguments.faces or _synthetic_faces(arguments.out, arguments.seed)
-    epochs = arguments.epochs or (None if arguments.faces else SYNTHETIC_EPOCHS)
-    runner, pair_set = _build(faces, arguments.out / "train", epochs, arguments.seed)
+    name = "sphereface2_resnet18_faces" if arguments.faces else "sphereface2_first_look"
+    work_dir = arguments.out / "train"
+    runner, pair_set = _build(name, faces, work_dir, arguments.epochs, arguments.seed)
 
     before = _verify(runner, pair_set)
     start = time.perf_counter()
@@ -109,12 +109,14 @@ def config_for(name: str, faces: Path, epochs: int | None, seed: int) -> tuple[A
     return config, pair_set
 
 
-def _build(faces: Path, work_dir: Path, epochs: int | None, seed: int) -> tuple[Any, Any]:
+def _build(
+    name: str, faces: Path, work_dir: Path, epochs: int | None, seed: int
+) -> tuple[Any, Any]:
     """MMEngine's runner on a folder of faces, and the pair set that verifies it."""
     from mmengine.registry import DATASETS
     from mmengine.runner import Runner
 
-    config, pair_config = config_for("sphereface2_resnet18_faces", faces, epochs, seed)
+    config, pair_config = config_for(name, faces, epochs, seed)
     config.work_dir = str(work_dir)
     # The machine's second core trains meanwhile; without one, a worker would only take turns.
     if (os.cpu_count() or 1) == 1:
