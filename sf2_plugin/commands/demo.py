@@ -8,6 +8,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import integrations
 from ..data import read_face_folder
 from ..evaluation import PairReport
@@ -118,8 +120,11 @@ def _build(
 
     config, pair_config = config_for(name, faces, epochs, seed)
     config.work_dir = str(work_dir)
-    # The machine's second core trains meanwhile; without one, a worker would only take turns.
-    if (os.cpu_count() or 1) == 1:
+    # One core reads faces while the others train, whose threads would wait for it in turns; where
+    # there is one alone, so would the two processes.
+    cores = os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores - 1))
+    if cores == 1:
         config.train_dataloader.update(num_workers=0, persistent_workers=False)
     runner = Runner.from_cfg(config)
     runner.register_hook(_progress_hook(), priority="VERY_LOW")
