@@ -7,8 +7,11 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from typing import Any
 
+#: Seconds that child processes have to end by themselves.
+PATIENCE = 2.0
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has not all of them.
 
 
@@ -43,7 +46,35 @@ def end_when_told() -> None:
 
 def _end_children() -> None:
     """End child processes where Linux lists them; elsewhere they notice, or the terminal tells."""
+    children: set[str] = set()
     for thread in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{thread}/children") as children:
-            for child in children.read().split():
+        with open(f"/proc/self/task/{thread}/children") as listed:
+            children.update(listed.read().split())
+    # What ignores SIGTERM tidies up after this process, as multiprocessing's tracker does.
+    children = {child for child in children if not _ignores_sigterm(child)}
+    until = time.monotonic() + PATIENCE
+    while children and time.monotonic() < until:
+        for child in children:  # Again: between its fork and its first line a child forgets.
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(int(child), signal.SIGTERM)
+        time.sleep(0.01)
+        children = {child for child in children if not _has_ended(child)}
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(child), signal.SIGKILL)
+
+
+def _ignores_sigterm(process: str) -> bool:
+    with contextlib.suppress(OSError), open(f"/proc/{process}/status") as status:
+        for line in status:
+            if line.startswith("SigIgn:"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+    return False
+
+
+def _has_ended(process: str) -> bool:
+    try:
+        with open(f"/proc/{process}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

@@ -18,8 +18,13 @@ class ThirdParty(nn.Module):
 
 @pytest.fixture
 def heads(monkeypatch):
-    """The registry, restored afterwards."""
-    monkeypatch.setattr(registry, "_heads", dict(registry._heads))
+    """The registry with this project's heads alone, restored afterwards."""
+    own = {
+        name: entry
+        for name, entry in registry._heads.items()
+        if entry.builder.__module__.startswith("sf2_plugin.")
+    }
+    monkeypatch.setattr(registry, "_heads", own)
 
 
 def test_builds_sphereface2_with_its_hyperparameters():

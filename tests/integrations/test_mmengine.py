@@ -203,7 +203,7 @@ def test_a_step_that_is_not_finite_costs_no_weights_and_is_named(tmp_path, monke
     assert len(told) == 2  # In eight batches of two, image 3 comes twice.
     assert "1 of 2 embeddings on rank 0 have NaN or infinity (row " in told[0][1]
     assert "label 3, its path is not in the batch" in told[0][1]
-    with pytest.raises(ValueError, match="with one SphereFace2 head, got 0"):
+    with pytest.raises(ValueError, match="must find one SphereFace2 head in the model, got 0"):
         train(tmp_path / "none", hooks, model=NoHead())
 
 
