@@ -78,10 +78,12 @@ def sharded_form(name: str) -> HeadEntry:
     return head_entry(sharded if sharded in available_heads() else name)
 
 
-def hosts_items(sample_rate: float, threshold: float) -> dict[str, float]:
+def hosts_items(sample_rate: float, threshold: float) -> dict[str, Any]:
     """The host's own items of the config, for heads that take them."""
     return dict(
         sample_rate=sample_rate,
+        # As PartialFC_V2 counts, and by docs/accuracy.md the more accurate.
+        negative_weighting="none",
         # The host takes any number; one that is not positive filters nothing, nor does one above 1.
         interclass_filtering_threshold=threshold if 0 < threshold <= 1 else 0.0,
     )

@@ -57,9 +57,9 @@ class SphereFace2ClsHead(ClsHead):
             steps that a class misses while it is not sampled: "made_up" or "skipped".
         init_cfg: see `mmengine.model.BaseModule`.
         **kwargs: hyperparameters of `sf2_plugin.SphereFace2` (preset, margin, scale, ...), and
-            with `partial_fc` sample_rate, negative_weighting and sparse_gradient. Those of
-            ArcFaceClsHead alone (loss, margins, easy_margin, num_subcenters) are ignored, with a
-            line in the log.
+            with `partial_fc` sample_rate, negative_weighting ("none" here, which counts every
+            sampled class once) and sparse_gradient. Those of ArcFaceClsHead alone (loss, margins,
+            easy_margin, num_subcenters) are ignored, with a line in the log.
 
     Example:
         >>> custom_imports = dict(imports=["sf2_plugin.integrations.mmpretrain"])
@@ -101,6 +101,8 @@ class SphereFace2ClsHead(ClsHead):
             raise ValueError(f"{', '.join(sharding)} needs partial_fc=True")
         if missed_steps is not None and not (partial_fc and fuse_sgd):
             raise ValueError("missed_steps needs partial_fc=True and fuse_sgd=True")
+        if partial_fc:  # By docs/accuracy.md the more accurate.
+            kwargs.setdefault("negative_weighting", "none")
         head = PartialFCSphereFace2 if partial_fc else SphereFace2
         loss = head(num_classes, in_channels, **kwargs)
         topk = (topk,) if isinstance(topk, int) else tuple(topk)

@@ -531,9 +531,11 @@ def test_a_sharded_head_predicts_embeddings_alone():
 
 def test_the_head_passes_on_how_to_sample():
     config = dict(type="SphereFace2ClsHead", num_classes=11, in_channels=SIZE, partial_fc=True)
-    loss = MODELS.build(config | dict(sample_rate=0.3, negative_weighting="none")).loss_module
-    assert isinstance(loss, PartialFCSphereFace2)
-    assert (loss.sample_rate, loss.negative_weighting) == (0.3, "none")
+    for given in ({}, dict(negative_weighting="none"), dict(negative_weighting="unbiased")):
+        loss = MODELS.build(config | dict(sample_rate=0.3, **given)).loss_module
+        assert isinstance(loss, PartialFCSphereFace2)
+        assert loss.sample_rate == 0.3
+        assert loss.negative_weighting == given.get("negative_weighting", "none")
 
 
 @pytest.mark.parametrize(
