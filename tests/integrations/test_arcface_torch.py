@@ -844,12 +844,10 @@ def test_the_hosts_threshold_is_any_number(build, threshold, kept):
 def test_the_hosts_items_reach_the_heads_that_take_them(build):
     assert isinstance(build(dict(loss="plain", plain={})), Plain)
     given = build(dict(loss="anything", anything=dict(color="red")), threshold=0.2).given
-    assert given == dict(
-        sample_rate=0.5,
-        negative_weighting="none",
-        interclass_filtering_threshold=0.2,
-        color="red",
-    )
+    assert given == dict(sample_rate=0.5, interclass_filtering_threshold=0.2, color="red")
+    assert build(dict(loss="sphereface2")).negative_weighting == "none"
+    asked = dict(negative_weighting="unbiased")
+    assert build(dict(loss="sphereface2", sphereface2=asked)).negative_weighting == "unbiased"
     renamed = build(dict(loss="renamed", renamed=dict(margin=0.2)), threshold=0.3)
     assert renamed.recipe.margin == 0.2
     assert renamed.recipe.interclass_filtering_threshold == 0.3
