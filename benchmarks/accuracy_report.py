@@ -428,6 +428,11 @@ def _ours(changes: dict[str, Changes], **shared: Any) -> dict[str, tuple[str, Ch
 
 SOFTMAXES = tuple(NAMES[loss] for loss in ("softmax", "arcface-mm", "arcface", "cosface"))
 COMPARED = _losses(*accuracy.COMPARED)
+#: As shipped, whatever the search finds.
+SAMPLED: dict[str, tuple[str, Changes]] = {
+    name: (loss, change | {"tuned": False}) for name, (loss, change) in accuracy.SAMPLED.items()
+}
+
 SECTIONS: dict[str, Table] = {
     "clean": Table(
         "1. Clean labels, everyone",
@@ -508,10 +513,7 @@ SECTIONS: dict[str, Table] = {
         "Partial FC, losses as shipped at rate 0.1, on the faces of all other sections. "
         f"{OURS}'s sampled negatives count for all that were not, but where each counts once; "
         "CosFace's count once, as PartialFC_V2 has it.",
-        {
-            name: (loss, change | {"tuned": False})
-            for name, (loss, change) in accuracy.SAMPLED.items()
-        },
+        SAMPLED,
         more=("train_cpu_seconds",),
     ),
     "sampling": Table(
@@ -519,10 +521,7 @@ SECTIONS: dict[str, Table] = {
         "The same on drawn faces of many people, a data set of its own. With `fuse_sgd` no row of "
         "the class centers is touched that is not sampled; else the gradient of each is there and "
         "mostly 0.",
-        {
-            name: (loss, change | {"tuned": False})
-            for name, (loss, change) in accuracy.SAMPLED.items()
-        },
+        SAMPLED,
         more=("train_cpu_seconds",),
         plot="sampling",
         data=1,
