@@ -2,24 +2,24 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
-from sf2_plugin.backbones import resized
+from sf2_plugin.backbones import embed_images, resized
 from sf2_plugin.data import PairSet, read_pairs
 from sf2_plugin.distributed import on_all_ranks
-from sf2_plugin.evaluation import PairReport, verify_pairs
+from sf2_plugin.evaluation import Calibration, PairReport, verify_pairs
+from sf2_plugin.evaluation.input_checks import Pixels
 from sf2_plugin.evaluation.pairs import check_pairs
 
 from .host import host_config
-
-BATCH_SIZE = 64
 
 
 def callback_verification(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -116,23 +116,32 @@ class CallBackVerification:
             self.wandb_logger.log({f"Acc/{key} {name}": value for key, value in logged.items()})
 
 
-@torch.no_grad()
-def embed_pairs(
-    backbone: nn.Module, pairs: PairSet, image_size: tuple[int, int]
-) -> tuple[NDArray[np.float32], float]:
-    """Embeddings (2N, D), each image's and its mirror image's added, and the mean of their norms.
+class _InTraining:
+    """The network as it is now, and the norms of what it embedded."""
 
-    An image that occurs in several pairs is embedded once.
-    """
-    backbone = getattr(backbone, "module", backbone)
-    device = next(backbone.parameters()).device
-    first, inverse = pairs.distinct()
-    embedded, norms = [], []
-    for start in range(0, len(first), BATCH_SIZE):
-        faces = [pairs.decode(int(i)) for i in first[start : start + BATCH_SIZE]]
-        images = torch.from_numpy(resized(faces, *image_size)).to(device) / 127.5 - 1
-        views = torch.stack([backbone(images).float(), backbone(images.flip(-1)).float()])
-        norms.append(views.norm(dim=-1).mean(dim=0).cpu().numpy())
-        embedded.append(views.sum(dim=0).cpu().numpy())
-    norm = np.concatenate(norms)[inverse].mean()
-    return np.concatenate(embedded)[inverse], float(norm)
+    settings = ""
+    calibration: Calibration | None = None
+    inputs: dict[str, str] = {}  # noqa: RUF012
+
+    def __init__(self, network: nn.Module, image_size: tuple[int, int]) -> None:
+        self.network = getattr(network, "module", network)
+        self.image_size = image_size
+        self.device = next(network.parameters()).device
+        self.norms: list[Tensor] = []
+
+    @torch.no_grad()
+    def embed(self, faces: Iterable[Pixels]) -> NDArray[np.float32]:
+        images = torch.from_numpy(resized(faces, *self.image_size)).to(self.device)
+        embeddings = self.network(images / 127.5 - 1).float().cpu()
+        self.norms.append(embeddings.norm(dim=1))
+        return embeddings.numpy()
+
+
+def embed_pairs(
+    network: nn.Module, pairs: PairSet, image_size: tuple[int, int]
+) -> tuple[NDArray[np.float32], float]:
+    """Embeddings (2N, D), each image's and its mirror image's added, and the mean of all norms."""
+    backbone = _InTraining(network, image_size)
+    embeddings = pairs.embeddings(partial(embed_images, backbone))
+    norms = torch.cat(backbone.norms).view(-1, 2).mean(dim=1).numpy()
+    return embeddings, float(norms[pairs.distinct()[1]].mean())

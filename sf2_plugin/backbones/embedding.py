@@ -41,6 +41,7 @@ def embed_images(
     backbone: Backbone,
     images: Sequence[bytes | Path],
     *,
+    names: Sequence[str] | None = None,
     landmarks: NDArray[np.floating] | None = None,
     flip_test: bool = True,
     batch_size: int = BATCH_SIZE,
@@ -52,6 +53,7 @@ def embed_images(
 
     Args:
         images: N images, encoded or as paths.
+        names: what errors call them; by default their paths, and of bytes their numbers.
         landmarks: (N, 5, 2) x and y in pixels, to align each face by; None for faces cut already.
         flip_test: add the embedding of the mirrored image.
         batch_size: views at a time; with flip test an image has two.
@@ -85,7 +87,14 @@ def embed_images(
     embeddings: NDArray[np.float32] | None = None
     for start in range(0, len(images), images_a_part):
         part = range(start, min(start + images_a_part, len(images)))
-        read = [_read(images[i], i, None if landmarks is None else landmarks[i]) for i in part]
+        read = [
+            _read(
+                images[i],
+                names[i] if names else _name(images[i], i),
+                None if landmarks is None else landmarks[i],
+            )
+            for i in part
+        ]
         path = cache and cache / f"{_part_key(settings, read)}.npy"
         embedded = _load_part(path, len(part)) if path else None
         if embedded is None:
@@ -112,11 +121,14 @@ class _Image(NamedTuple):
     landmarks: NDArray[np.float32] | None
 
 
-def _read(image: bytes | Path, place: int, landmarks: NDArray[np.floating] | None) -> _Image:
+def _name(image: bytes | Path, place: int) -> str:
+    return f"image {place}" if isinstance(image, bytes) else str(image)
+
+
+def _read(image: bytes | Path, name: str, landmarks: NDArray[np.floating] | None) -> _Image:
     points = None if landmarks is None else np.asarray(landmarks, np.float32)
-    if isinstance(image, bytes):
-        return _Image(f"image {place}", image, points)
-    return _Image(str(image), Path(image).read_bytes(), points)
+    encoded = image if isinstance(image, bytes) else Path(image).read_bytes()
+    return _Image(name, encoded, points)
 
 
 def _embed_batch(

@@ -194,8 +194,7 @@ def _embeddings(model: Model, pair_set: PairSet | None) -> NDArray:
             )
         return embeddings
     assert pair_set is not None
-    first, inverse = pair_set.distinct()
-    return model.embed([pair_set.images[i] for i in first])[inverse]
+    return pair_set.embeddings(model.embed)
 
 
 def _known_calibrations(model: Model, given: Calibration | None) -> dict[str, Calibration]:

@@ -135,12 +135,16 @@ class Model:
         return file_digest(self.path)
 
     def embed(
-        self, images: Sequence[bytes | Path], landmarks: NDArray[np.floating] | None = None
+        self,
+        images: Sequence[bytes | Path],
+        landmarks: NDArray[np.floating] | None = None,
+        names: Sequence[str] | None = None,
     ) -> NDArray[np.float32]:
         """(N, D) embeddings of images by the backbone."""
         return embed_images(
             self.backbone,
             images,
+            names=names,
             landmarks=landmarks,
             flip_test=self.embedding.flip_test,
             batch_size=self.embedding.batch_size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +34,13 @@ class PairSet:
 
     def decode(self, i: int) -> NDArray[np.uint8]:
         """The pixels of image i, uint8 (H, W, 3), RGB."""
+        return decode_image(self.images[i], self.full_name(i))
+
+    def full_name(self, i: int) -> str:
+        """What errors call image i: its path; of bytes, its number and the set's name."""
         image = self.images[i]
-        name = f"image {i} of pair set {self.name}" if isinstance(image, bytes) else None
-        return decode_image(image, name)
+        is_bytes = isinstance(image, bytes)
+        return f"image {i} of pair set {self.name}" if is_bytes else str(image)
 
     def image_name(self, i: int) -> str:
         """What image i is called: the end of its path, PERSON/FILE; of bytes, its number."""
@@ -53,6 +57,12 @@ class PairSet:
         inverse = np.array([places.setdefault(image, len(places)) for image in self.images])
         _, first = np.unique(inverse, return_index=True)
         return first, inverse
+
+    def embeddings(self, embed: Callable[..., NDArray[np.float32]]) -> NDArray[np.float32]:
+        """(2N, D): `embed(images, names=...)` gives those (U, D) of each image once."""
+        first, inverse = self.distinct()
+        names = [self.full_name(i) for i in first]
+        return embed([self.images[i] for i in first], names=names)[inverse]
 
 
 def read_pairs(

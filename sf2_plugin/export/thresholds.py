@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,8 @@ def measure(
         known: of which the refit keeps t.
         source: where that is from; empty where no more than t is known.
     """
-    first, inverse = pairs.distinct()
-    embeddings = embed_images(
-        backbone, [pairs.images[i] for i in first], flip_test=False, progress=progress
-    )[inverse]
+    embed = partial(embed_images, backbone, flip_test=False, progress=progress)
+    embeddings = pairs.embeddings(embed)
     report = verify_pairs(embeddings, pairs.issame, FOLDS, FAR_TARGETS)
     fitted = refit_pairs(len(pairs.issame), FOLDS)
     scores, issame = report.scores, report.issame
@@ -127,7 +126,7 @@ def measure(
         "content_sha256": _content_digest(pairs),
         "genuine": int(np.count_nonzero(pairs.issame)),
         "impostor": int(np.count_nonzero(~pairs.issame)),
-        "distinct_images": len(first),
+        "distinct_images": len(set(pairs.images)),
     }
     after = next(reversed(calibrations.values()), None)
     return Thresholds(after, origin, facts, report, judged)

@@ -1,5 +1,6 @@
 """Embedding extraction: batches, flip test, the cache, and backbones from files."""
 
+import functools
 import io
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ pytest.importorskip("PIL", reason='needs pip install "sf2-plugin[eval]"')
 from sf2_plugin.backbones import file_digest, open_backbone
 from sf2_plugin.backbones.embedding import embed_images
 from sf2_plugin.commands.models import add_model_options, read_models
-from sf2_plugin.data import encode_jpeg
+from sf2_plugin.data import PairSet, encode_jpeg
 from sf2_plugin.data.alignment import TEMPLATE, align_face
 from sf2_plugin.data.images import decode_image
 
@@ -62,6 +63,13 @@ def test_every_batch_size_gives_the_obvious_answer(images, flip_test, batch_size
     np.testing.assert_allclose(embedded, expected, rtol=1e-6)
     assert embedded.dtype == np.float32
     assert max(backbone.batches) <= max(batch_size, 2 if flip_test else 1)
+
+
+def test_a_damaged_image_of_a_pair_set_is_called_by_its_place_there(images):
+    damaged = [images[0], images[1], images[0], images[1], images[2], b"damaged"]
+    pairs = PairSet("lfw", damaged, np.ones(3, bool))
+    with pytest.raises(ValueError, match="image 5 of pair set lfw: not readable as an image"):
+        pairs.embeddings(functools.partial(embed_images, Means()))
 
 
 @pytest.fixture

@@ -92,6 +92,20 @@ def test_distinct_gives_back_all_images(images):
     assert [distinct[i] for i in inverse] == images
 
 
+def test_embeddings_are_of_all_images_and_their_names_of_where_each_first_occurs():
+    images = [b"a", b"bb", b"a", b"a", b"ccc", b"bb"]
+    asked = []
+
+    def embed(distinct, names):
+        asked.append((distinct, names))
+        return np.array([[len(image)] for image in distinct], np.float32)
+
+    embeddings = PairSet("lfw", images, np.ones(3, bool)).embeddings(embed)
+    assert embeddings.ravel().tolist() == [1, 2, 1, 1, 3, 2]
+    named = [f"image {i} of pair set lfw" for i in (0, 1, 4)]
+    assert asked == [([b"a", b"bb", b"ccc"], named)]
+
+
 def test_list_and_bin_agree(face_set):
     listed, packed = read_pairs(face_set / "val_pairs.txt"), read_pairs(face_set / "val.bin")
     assert np.array_equal(listed.issame, packed.issame)
