@@ -1,10 +1,21 @@
 """Python in processes of its own."""
 
+import multiprocessing
+import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+
+# Processes are forked from one that has imported torch and computed nothing, where that can be:
+# its import takes longer than most of what is tested.
+START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+if START_METHOD == "forkserver":
+    multiprocessing.set_forkserver_preload(
+        ["torch._dynamo", "torch.nn.parallel", "torchvision", "sf2_plugin.head"]
+    )
 
 
 def python(*arguments, **options):
@@ -18,3 +29,23 @@ def torchrun(module, *arguments):
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
     done = python(*launcher, module, *arguments, cwd=ROOT, timeout=1200)
     assert done.returncode == 0, done.stderr[-5000:]
+
+
+def forked(module, *arguments, cwd, log, variables):
+    """`python -m MODULE ARGUMENTS`, begun in a process that need not import torch; its output goes
+    to the file `log`."""
+    context = multiprocessing.get_context(START_METHOD)
+    command = [module, *map(str, arguments)]
+    process = context.Process(target=_as_main, args=(command, cwd, log, variables), daemon=True)
+    process.start()
+    return process
+
+
+def _as_main(command, cwd, log, variables):
+    os.chdir(cwd)
+    os.environ.update(variables)
+    with open(log, "w") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    sys.argv, sys.path[0] = command, str(cwd)
+    runpy.run_module(command[0], run_name="__main__", alter_sys=True)

@@ -1,7 +1,6 @@
 """Run a function on several ranks: real processes that talk over gloo."""
 
 import datetime
-import multiprocessing
 import socket
 import tempfile
 from collections.abc import Callable
@@ -14,14 +13,10 @@ from torch.multiprocessing import start_processes
 
 from sf2_plugin.ending import rest
 
+from .processes import START_METHOD
+
 #: Seconds after which a rank gives up on the others: on a busy machine imports take a minute.
 TIMEOUT = 200
-
-# Ranks are forked from a process that has imported torch and computed nothing: its import takes
-# longer than most of what is tested.
-METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-if METHOD == "forkserver":
-    multiprocessing.set_forkserver_preload(["torch._dynamo", "torch.nn.parallel", "sf2_plugin.head"])
 
 
 def on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
@@ -35,7 +30,7 @@ def on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[
             _run(0, *arguments)
         else:
             # A test that is out of time leaves no rank that Python would wait for at its end.
-            start_processes(_run, arguments, world_size, daemon=True, start_method=METHOD)
+            start_processes(_run, arguments, world_size, daemon=True, start_method=START_METHOD)
         return [
             torch.load(Path(folder) / f"{rank}.pt", weights_only=False)
             for rank in range(world_size)
