@@ -49,6 +49,7 @@ from sf2_plugin.synthetic import write_synthetic_faces
 
 from ..conftest import REAL_FACES
 from ..parity import relative_error
+from ..processes import forked
 from ..ranks import free_port, on_ranks, rank_variables
 
 pytestmark = pytest.mark.timeout(1800)
@@ -56,7 +57,8 @@ pytest.importorskip("torchvision")
 pytest.importorskip("easydict")
 
 STAND_IN = Path(__file__).parent / "arcface_torch_stand_in"
-LAUNCHER = ["-m", "sf2_plugin.integrations.arcface_torch"]
+ADAPTER = "sf2_plugin.integrations.arcface_torch"
+LAUNCHER = ["-m", ADAPTER]
 ON_CPU = ["--device", "cpu"]
 
 #: What someone would edit in the host to run its own loss on a CPU today, without this project.
@@ -159,6 +161,28 @@ def run(host, *arguments, expect=0):
     return output
 
 
+def train(host, config, ranks=1, expect=0):
+    """What the launcher's ranks print on a config: processes as `run`'s, which start sooner."""
+    port = free_port()
+    logs = [host / f"rank_{rank}.log" for rank in range(ranks)]
+    processes = [
+        forked(
+            ADAPTER,
+            *(*ON_CPU, "train_v2.py", config),
+            cwd=host,
+            log=log,
+            variables=rank_variables(rank, ranks, port),
+        )
+        for rank, log in enumerate(logs)
+    ]
+    for process in processes:
+        process.join(600)
+    output = "".join(log.read_text() for log in logs)
+    statuses = [process.exitcode for process in processes]
+    assert statuses == [expect] * ranks, f"{statuses}\n{output[-3000:]}"
+    return output
+
+
 def losses(output):
     """Loss by step, as the host logs it."""
     found = re.findall(r"Loss (\S+) .*Global Step: (\d+)", output)
@@ -211,7 +235,7 @@ def test_without_the_line_the_losses_are_those_of_the_bare_host(host, faces):
     for folder in (bare, host):
         config = write_config(folder, "own_loss", faces, margin_list=(1.0, 0.0, 0.4))
     expected = losses(run(bare, "train_v2.py", config))
-    output = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU)
+    output = train(host, config)
     assert len(expected) >= 11
     assert losses(output) == expected
     assert "config.loss" not in output.replace("loss: config.loss chooses the loss", "")
@@ -231,11 +255,6 @@ def test_the_unchanged_command_with_an_import_in_the_config(host, faces):
     assert losses(unchanged) == losses(launched)
 
 
-def on_two_ranks(host, config):
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    return run(host, *torchrun, *LAUNCHER, "train_v2.py", config, *ON_CPU)
-
-
 def weights_of(path):
     return torch.load(path, weights_only=True)
 
@@ -247,13 +266,12 @@ def differing(state, other):
 
 def test_a_trained_backbone_is_fine_tuned(host, faces):
     """The host's own loss, its backbone under a fresh head on two ranks, and that run resumed."""
-    launched = [*LAUNCHER, "train_v2.py"]
-    run(host, *launched, write_config(host, "trained", faces, num_epoch=1), *ON_CPU)
+    train(host, write_config(host, "trained", faces, num_epoch=1))
     trained = host / "work_dirs" / "trained" / "model.pt"
     items = dict(loss="sphereface2", sphereface2=dict(centers="means"), freeze=1)
     items.update(pretrained=str(trained), batch_size=2)
 
-    output = on_two_ranks(host, write_config(host, "tuned", faces, num_epoch=1, **items))
+    output = train(host, write_config(host, "tuned", faces, num_epoch=1, **items), ranks=2)
     assert f"the backbone starts from the weights of {trained}" in output
     assert "class centers: one pass over 24 faces" in output
     assert "6 of 6 class centers are the means of their faces, the bias is " in output
@@ -263,7 +281,7 @@ def test_a_trained_backbone_is_fine_tuned(host, faces):
     assert centers.checkpoints[0]["epoch"] == 1
 
     resumed = write_config(host, "tuned", faces, num_epoch=2, resume=True, **items)
-    output = on_two_ranks(host, resumed)
+    output = train(host, resumed, ranks=2)
     assert "config.pretrained was the start of this run, and is not read again" in output
     assert "centers of config.sphereface2 was the start" in output
     assert "are the means" not in output
@@ -281,11 +299,11 @@ def test_a_trained_backbone_is_fine_tuned(host, faces):
 
 
 def test_a_run_of_partial_fc_v2_goes_on_with_this_loss(host, faces):
-    run(host, *LAUNCHER, "train_v2.py", write_config(host, "switched", faces), *ON_CPU)
+    train(host, write_config(host, "switched", faces))
     path = host / "work_dirs" / "switched" / "checkpoint_gpu_0.pt"
     before = weights_of(path)
     config = write_config(host, "switched", faces, loss="sphereface2", num_epoch=3, resume=True)
-    output = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU)
+    output = train(host, config)
     assert "checkpoint_gpu_0.pt is of PartialFC_V2, and config.loss is 'sphereface2'" in output
     after = weights_of(path)
     assert after["global_step"] == before["global_step"] + 6
@@ -364,17 +382,16 @@ def test_a_killed_rank_ends_the_others_and_the_last_checkpoint_resumes(
     assert main(["shards", "reshard", str(output), "--ranks", "1", "--out", str(merged)]) == 0
     items.update(num_epoch=epoch + more + 1, resume=True, output=str(merged))
     config = write_config(host, "merged", records, **items)
-    assert max(losses(run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU))) > step + 3 * more
+    assert max(losses(train(host, config))) > step + 3 * more
     path = merged / "checkpoint_gpu_0.pt"
     path.write_bytes(path.read_bytes()[:-100])
-    refused = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU, expect=1)
+    refused = train(host, config, expect=1)
     assert f"{path}: not readable as a checkpoint of tensors" in refused
 
 
 def test_two_ranks_train_save_and_resume_what_the_hosts_optimizer_makes(host, records):
     """Of 60 classes 6 have faces, and a tenth of the others is sampled."""
     found = {}
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     for name, options in (("dense", {}), ("fused", dict(fuse_sgd=True))):
         for epochs in (1, 2):
             config = write_config(
@@ -389,8 +406,7 @@ def test_two_ranks_train_save_and_resume_what_the_hosts_optimizer_makes(host, re
                 num_epoch=epochs,
                 resume=epochs == 2,
             )
-            command = [*torchrun, *LAUNCHER, "train_v2.py", config, *ON_CPU]
-            output = run(host, *command)
+            output = train(host, config, ranks=2)
             assert ("step of SGD is made within the loss' pass" in output) == bool(options)
         found[name] = read_shards(host / "work_dirs" / name), losses(output)
     (shards, measured), (expected, expected_losses) = found["fused"], found["dense"]
