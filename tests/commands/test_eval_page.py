@@ -29,7 +29,7 @@ from sf2_plugin.report.page import Face, Section, face_rows, paragraph, table, w
 from sf2_plugin.report.results import PairResult, People, SearchResult
 from sf2_plugin.report.sections import identification_sections
 from sf2_plugin.report.verdict import pair_verdict
-from sf2_plugin.report.words import words_for
+from sf2_plugin.report.words import WORDS, word_of
 
 VOID = {"meta", "img", "link", "br", "input", "hr"}
 
@@ -191,8 +191,9 @@ def test_every_figure_of_every_report_has_a_word_that_explains_it():
         identify(people, half, people, half + 5),
         verify_templates(people, half, half, half[:-1], half[1:], np.arange(19) % 2),
     ]
-    figures = [figure for report in reports for figure in report.figures()]
-    assert len(words_for([figure.label for figure in figures])) > 25
+    words = [word_of(figure.label) for report in reports for figure in report.figures()]
+    assert len(set(words)) > 25
+    assert not (missing := set(words) - set(WORDS)), f"report/words.py does not explain {missing}"
 
 
 def test_a_search_that_fails_marks_who_was_searched_found_and_right(tmp_path):
