@@ -40,9 +40,8 @@ def test_the_wheel_holds_adapters_and_configs(built):
         for folder in ("sf2_plugin", "integrations", "configs")
         for path in (ROOT / folder).rglob("*.py")
     ]
-    for name in sources:
-        expected = name if name.startswith("sf2_plugin/") else f"sf2_plugin/{name}"
-        assert expected in names
+    places = {n if n.startswith("sf2_plugin/") else f"sf2_plugin/{n}" for n in sources}
+    assert not (lacking := places - set(names)), f"the wheel lacks {lacking}"
     assert not any(name.startswith(("tests/", "benchmarks/", "integrations/")) for name in names)
 
 
