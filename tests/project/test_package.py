@@ -61,7 +61,7 @@ def run_installed(built, code):
         subprocess.run([*command, "--target", str(target), str(wheel)], check=True)
     block = f"import sys\nsys.path.insert(0, {str(target)!r})\n"
     block += f"for name in {OPTIONAL!r}: sys.modules[name] = None\n"
-    command = [sys.executable, "-P", "-c", block + code]
+    command = [sys.executable, "-c", block + code]
     return subprocess.run(command, capture_output=True, text=True, cwd=built)
 
 
