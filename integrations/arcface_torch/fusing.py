@@ -18,6 +18,7 @@ FUSE_SGD, MISSED_STEPS = "fuse_sgd", "missed_steps"
 WANTED = {
     "optimizer": ("sgd", "whose step it is"),
     "gradient_acc": (1, "as gradients that add up over batches do not reach the class centers"),
+    "skip_not_finite": (False, "as the step on the class centers is made before it could be left"),
 }
 
 #: Heads that wait for the host's optimizer, to make its step.

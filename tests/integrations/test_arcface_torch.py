@@ -835,6 +835,12 @@ def build(monkeypatch):
             ValueError,
             "config.gradient_acc must be 1 for config.sphereface2's fuse_sgd",
         ),
+        (
+            dict(loss="sphereface2", sphereface2=dict(fuse_sgd=True), skip_not_finite=True),
+            1,
+            ValueError,
+            "config.skip_not_finite must be False for config.sphereface2's fuse_sgd",
+        ),
         (dict(loss="plain", plain=dict(fuse_sgd=True)), 1, ValueError, "only sphereface2 has it"),
         (
             dict(loss="sphereface2", sphereface2=dict(missed_steps="skipped")),
