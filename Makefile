@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 
 # By file, whose tests share what they set up.
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Against the real host: make test-arcface ARCFACE_TORCH=insightface/recognition/arcface_torch
 test-arcface: $(VENV)/.installed

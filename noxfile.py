@@ -46,7 +46,7 @@ def stack(session: nox.Session, stack: str) -> None:
             session.error(f"installing this package has changed {', '.join(sorted(changed))}")
     results = Path(session.create_tmp()).resolve() / "results.xml"
     session.run(
-        *("python", "-m", "pytest", "-n", "2", "--dist", "loadfile"),
+        *("python", "-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"),
         *(f"--junitxml={results}", *session.posargs),
         env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")},
         success_codes=[0] if session.posargs else [0, 1],  # The report fails in its place.

@@ -16,6 +16,14 @@ SHARED = Path(os.environ.get("SF2_SHARED", Path(__file__).resolve().parents[2] /
 REAL_FACES = SHARED / "data" / "lfw112"
 
 
+#: Files of few long tests, which begin first: two workers then end together.
+LONG = ("test_from_photos.py", "test_elastic.py", "test_doctor.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(scope="session", params=["drawn", "real"])
 def face_set(request, tmp_path_factory) -> Path:
     """A folder of `train/`, `val/`, `val_pairs.txt` and `val.bin`: drawn, and real where there."""
