@@ -5,23 +5,38 @@ lock to let them go. A thread that comes too late to it, because the machine is 
 Python (before 3.14) in the midst of a destructor: "terminate called without an active exception",
 and a run that was good ends as a failed job. `destroy_process_group` does not join them while a
 DistributedDataParallel was ever built (seen with torch 2.14); where it joins them, it may hold the
-lock that such a thread waits for, and never returns (seen with torch 2.4).
+lock that such a thread waits for, and never returns (seen with torch 2.4 and 2.6).
 """
 
 import atexit
+import functools
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from .patching import replace
 
 _TASKS = Path("/proc/self/task")
 #: Looks in a row that must find no thread at work, seconds between them, and seconds in all.
 CALM, PAUSE, PATIENCE = 3, 0.005, 2.0
 
 
-def wait_at_exit() -> None:
-    """Let collectives' threads come to rest when this process ends; once, however often called."""
-    atexit.unregister(rest)
+@functools.cache
+def rest_at_the_end() -> None:
+    """Let collectives' threads come to rest before their group, or this process, ends."""
     atexit.register(rest)
+    replace("torch.distributed.destroy_process_group", _after_rest, key="ending")
+
+
+def _after_rest(destroy: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(destroy)
+    def rest_and_destroy(*args: Any, **kwargs: Any) -> None:
+        rest()
+        destroy(*args, **kwargs)
+
+    return rest_and_destroy
 
 
 def rest() -> None:

@@ -29,7 +29,7 @@ from .distributed import (
     sum_gradient_over_ranks,
     sum_over_ranks,
 )
-from .ending import wait_at_exit
+from .ending import rest_at_the_end
 from .engine.backends import resolve_backend
 from .fused import MISSED_STEPS, SampledSGD
 from .head import SphereFace2
@@ -131,7 +131,7 @@ class PartialFCSphereFace2(SphereFace2):
         self.process_group = process_group
         self.rank, self.world_size = rank_and_world_size(process_group)
         if self.world_size > 1:
-            wait_at_exit()
+            rest_at_the_end()
         super().__init__(num_classes, embedding_size, **hyperparameters)
         self.sample_rate = sample_rate
         self.negative_weighting = negative_weighting

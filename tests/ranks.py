@@ -11,7 +11,7 @@ import torch
 from torch import distributed
 from torch.multiprocessing import start_processes
 
-from sf2_plugin.ending import rest
+from sf2_plugin.ending import rest_at_the_end
 
 from .processes import START_METHOD
 
@@ -39,6 +39,7 @@ def on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[
 
 def _run(rank: int, function: Callable[..., Any], world_size: int, folder: str, args: Any) -> None:
     torch.set_num_threads(1)
+    rest_at_the_end()
     distributed.init_process_group(
         "gloo",
         init_method=f"file://{folder}/rendezvous",
@@ -49,7 +50,6 @@ def _run(rank: int, function: Callable[..., Any], world_size: int, folder: str, 
     try:
         torch.save(function(rank, *args), Path(folder) / f"{rank}.pt")
     finally:
-        rest()
         distributed.destroy_process_group()
 
 

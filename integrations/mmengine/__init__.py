@@ -14,7 +14,7 @@ require("mmengine", "mmengine", "hosts")
 from mmengine.registry import MODELS  # noqa: E402
 
 from sf2_plugin import PartialFCSphereFace2, SphereFace2  # noqa: E402
-from sf2_plugin.ending import wait_at_exit  # noqa: E402
+from sf2_plugin.ending import rest_at_the_end  # noqa: E402
 
 from .datasets import FacePairDataset  # noqa: E402
 from .figures_hook import HeadWatchHook  # noqa: E402
@@ -39,7 +39,7 @@ log_to_mmengine()
 serve_cpu()
 patch_runner()
 patch_rules()
-wait_at_exit()
+rest_at_the_end()
 
 __all__ = [
     "ClassMeansHook",

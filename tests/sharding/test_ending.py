@@ -11,9 +11,8 @@ import pytest
 PROCESS = """
 import os, threading, torch
 from torch import distributed, nn
-from sf2_plugin.ending import rest, wait_at_exit
-wait_at_exit()
-wait_at_exit()
+from sf2_plugin.ending import rest_at_the_end
+rest_at_the_end()
 distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
 model = nn.parallel.DistributedDataParallel(nn.Linear(3, 3))
 for task in map(int, os.listdir("/proc/self/task")):
@@ -23,7 +22,6 @@ for i in range(20):
     distributed.all_reduce(torch.full((10,), float(i)))
     model(torch.ones(2, 3)).sum().backward()
 if {destroy}:
-    rest()
     distributed.destroy_process_group()
 """
 
