@@ -42,7 +42,7 @@ def load_torch_file(path: str | Path, load: Callable[..., Any] = torch.load) -> 
         try:
             content = load(os.fspath(path), map_location="cpu", mmap=archive, **RESTRICTED)
         except pickle.UnpicklingError as error:  # torch's own words advise to run the code.
-            refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+            refused = re.search(r"Unsupported global: GLOBAL (?:builtins\.)?(\S+)", str(error))
             if refused:  # First what is in the way: a module that was saved whole, mostly.
                 raise UnreadableFile(
                     f"{path}: it holds {refused[1]}, which is refused: state_dict() gives tensors "
