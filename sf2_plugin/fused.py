@@ -45,7 +45,17 @@ class FusedSGD:
         self._left_out: Callable[[], object] | None = None
         self._ahead = False  # Of the optimizer, by a forward pass.
         self._warned = False
+        self._expect_state(optimizer, weight)
+        optimizer.register_load_state_dict_post_hook(lambda o: self._expect_state(o, weight))
         optimizer.register_step_pre_hook(self._before_step)
+
+    @staticmethod
+    def _expect_state(optimizer: torch.optim.Optimizer, weight: Tensor) -> None:
+        """Have an entry for the momentum: compiled code does not notice that one has come.
+
+        (torch 2.11's would begin each step with none.)
+        """
+        optimizer.state[weight]  # Which makes it, and no tensors in it.
 
     def step(self, weight: Tensor) -> SGDStep:
         """The step that the optimizer would make now."""

@@ -5,8 +5,10 @@ import inspect
 
 import pytest
 import torch
+from packaging.version import Version
 
 from sf2_plugin import PartialFCSphereFace2, SphereFace2
+from sf2_plugin.compat import TORCH
 
 from ..devices import device_of, grid, needs, runnable
 
@@ -277,3 +279,19 @@ def test_the_learning_rate_may_be_a_tensor():
     train(head, optimizer)
     train(fused, fused_optimizer)
     torch.testing.assert_close(fused.weight, head.weight)
+
+
+@needs(Version("2.4") <= TORCH, "2.4")
+def test_compiled_it_keeps_the_momentum_that_it_began():
+    torch._dynamo.reset()
+    head = SphereFace2(50, 16)
+    fused = copy.deepcopy(head)
+    optimizer, fused_optimizer = sgd(head), sgd(fused)
+    fused.fuse_sgd(fused_optimizer)
+    fused.compile(backend="eager")
+    for _ in range(2):  # Again after an optimizer's state that has no momentum.
+        for each in (optimizer, fused_optimizer):
+            each.load_state_dict({**each.state_dict(), "state": {}})
+        train(head, optimizer)
+        train(fused, fused_optimizer)
+        torch.testing.assert_close(fused.weight, head.weight)
