@@ -20,7 +20,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
 from sf2_plugin.engine import pointwise_fused, pointwise_triton
-from sf2_plugin.engine.pointwise_fused import SETTINGS
+from sf2_plugin.engine.pointwise_fused import EXACT_PARTS, SETTINGS
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 #: Matrix instructions: those of compute capability 9.0, and those before.
@@ -101,7 +101,7 @@ def rows(hardest_only: bool) -> Iterator[dict[str, Any]]:
             for precision in ("tf32",) if size == 2 else ("tf32", "tf32x3"):
                 for name, recipe in recipes.items():
                     factors = "*bf16" if size == 2 else "*fp32"
-                    parts = setting.parts * (2 if recipe["EXACT"] else 1)
+                    parts = setting.parts * (EXACT_PARTS if recipe["EXACT"] else 1)
                     constants = dict(
                         **recipe,
                         WHOLE_T=3,

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sf2_plugin.requirements import version
+
 ROOT = Path(__file__).parents[1]
 
 # Processes are forked from one that has imported torch and computed nothing, where that can be:
@@ -16,6 +18,14 @@ if START_METHOD == "forkserver":
     multiprocessing.set_forkserver_preload(
         ["torch._dynamo", "torch.nn.parallel", "torchvision", "sf2_plugin.head"]
     )
+
+
+def advice(extra):
+    """What a host's adapter advises where its framework is missing: the fork's own, where that is
+    what is there."""
+    if version("onedl-mmpretrain"):
+        return 'pip install "onedl-mmpretrain[mminstall]"'
+    return f'pip install "sf2-plugin[{extra}]"'
 
 
 def python(*arguments, **options):

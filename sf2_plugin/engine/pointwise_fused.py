@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 import triton
 import triton.language as tl
+from packaging.version import Version
 from torch import Tensor
 
 from ..compat import allows_tf32
@@ -25,8 +26,8 @@ class Setting(NamedTuple):
     Attributes:
         classes, faces: of a program's tile of cosines.
         depth: elements of class centers and faces that are multiplied at a time.
-        parts: of the tile, whose slopes are computed one after the other: in fewer registers. Twice
-            as many where the exact gradient needs more of them for each.
+        parts: of the tile, whose slopes are computed one after the other: in fewer registers.
+            `EXACT_PARTS` times as many where the exact gradient needs more of them for each.
         warps: of a program.
         stages: how many such multiplications ahead their factors are loaded.
         registers: that a thread may use.
@@ -40,6 +41,9 @@ class Setting(NamedTuple):
     stages: int
     registers: int
 
+
+#: With twice as many the compiler of Triton 3.6 spills registers, and that of 3.8 none.
+EXACT_PARTS = 2 if Version("3.7") <= Version(triton.__version__) else 4
 
 #: By compute capability and the bytes of a factor; a device takes the last that it reaches. With
 #: 256 threads of 128 registers two programs share a multiprocessor: one multiplies while the other
@@ -72,7 +76,7 @@ class FusedPointwise(TritonPointwise):
     ) -> None:
         capability = torch.cuda.get_device_capability(x.device) if x.is_cuda else (0, 0)
         self.setting = setting_for(capability, x.dtype)
-        self.parts = self.setting.parts * (2 if recipe.gradient == "exact" else 1)
+        self.parts = self.setting.parts * (EXACT_PARTS if recipe.gradient == "exact" else 1)
         super().__init__(x.contiguous(), weight, labels, bias, recipe, **kwargs)
         self.tiles_of_faces = -(-len(x) // self.setting.faces)
         bands = -(-len(self.lengths) // self.setting.classes)

@@ -23,7 +23,7 @@ from sf2_plugin.data import decode_image, encode_jpeg, write_pair_bin
 from sf2_plugin.evaluation import verify_pairs
 from sf2_plugin.torch_files import load_torch_file
 
-from ..processes import python
+from ..processes import advice, python
 from ..ranks import on_ranks
 
 FACES, PAIRS, SIZE = 12, 40, 16
@@ -575,4 +575,4 @@ print(HOOKS.get("PartialFCHook").__module__)
 def test_a_missing_framework_is_one_line_that_names_the_extra(name):
     result = run_without([name], f"import sf2_plugin.integrations.{name}")
     assert result.returncode == 1
-    assert f'pip install "sf2-plugin[{name}]"' in result.stderr.splitlines()[-1]
+    assert advice(name) in result.stderr.splitlines()[-1]
