@@ -127,6 +127,9 @@ def _build(
     if cores == 1:
         config.train_dataloader.update(num_workers=0, persistent_workers=False)
     runner = Runner.from_cfg(config)
+    # Convolutions of few channels are faster on a CPU where those lie side by side.
+    backbone = runner.model.backbone.to(memory_format=torch.channels_last)
+    backbone.register_forward_hook(lambda _, __, maps: tuple(each.contiguous() for each in maps))
     runner.register_hook(_progress_hook(), priority="VERY_LOW")
     return runner, DATASETS.build(pair_config)
 
