@@ -1,5 +1,6 @@
 # What `sf2 demo` trains on the faces it draws, for a first look: its network halves the image twice
-# before the first of three stages, which costs a fourth of resnet18_64.py. Real faces want that one.
+# before the first of three stages, which costs less than a third of resnet18_64.py, what real faces
+# want.
 _base_ = ["sphereface2_resnet18_faces.py"]
 
 max_epochs = 5
