@@ -24,6 +24,7 @@ from sf2_plugin.bench.environment import environment
 from sf2_plugin.bench.head_timing import device_of, measure_head
 from sf2_plugin.bench.measure import MIB, Step, interleaved_medians, peak_memory, wait_for
 from sf2_plugin.bench.peers import PACKAGES
+from sf2_plugin.compat import OutOfMemoryError
 from sf2_plugin.engine import BACKENDS
 from sf2_plugin.engine.memory import nothing_kept
 from sf2_plugin.engine.sweep import default_chunk_size
@@ -157,10 +158,10 @@ def _chunk_figures(
         head = SphereFace2(classes, 512, backend=backend, chunk_size=chunk)
         x = torch.randn(batch, 512, requires_grad=True)
         labels = torch.randint(classes, (batch,))
-    kind = getattr(torch, dtype)
+    half = None if dtype == "float32" else getattr(torch, dtype)
 
     def step() -> None:
-        with torch.autocast(suite.device.type, kind, enabled=dtype != "float32"):
+        with torch.autocast(suite.device.type, half, enabled=half is not None):
             loss = head(x, labels)
         loss.backward()
         x.grad = None
@@ -229,7 +230,7 @@ def _training_row(
 ) -> dict[str, Any]:
     try:
         time, memory = _training_figures(batch, classes, device, fused, rounds)
-    except torch.OutOfMemoryError:
+    except OutOfMemoryError:
         time = memory = None
     gc.collect()
     torch.cuda.empty_cache()

@@ -20,6 +20,9 @@ TORCH = Version(Version(torch.__version__).base_version)
 #: From torch 2.10 on, CUDA multiplies half-precision factors and adds the result up in float32.
 MIXED_PRODUCTS = Version("2.10") <= TORCH
 
+#: Before torch 2.5, of CUDA alone.
+OutOfMemoryError = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
+
 logger = logging.getLogger("sf2_plugin")
 
 
@@ -205,6 +208,11 @@ def clip_gradients(
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad.mul_(factor.to(parameter.grad.device))
+
+
+def began(event: Any) -> float:
+    """When an event of the profiler began: one unit for all of a profile."""
+    return event.start_ns() if hasattr(event, "start_ns") else event.start_us()  # Before 2.2.
 
 
 def hook_state_dict(module: nn.Module, *, saved: Callable[..., None], loads: Callable) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..compat import OutOfMemoryError
 from ..engine.memory import nothing_kept
 from ..engine.sweep import default_chunk_size
 from ..head import SphereFace2
@@ -115,7 +116,7 @@ def _measured(
     try:
         times = interleaved_medians({**company, name: step}, rounds, device, progress)
         return times, step.peak_extra() / MIB
-    except torch.OutOfMemoryError:
+    except OutOfMemoryError:
         step.forget()
     gc.collect()
     torch.cuda.empty_cache()
@@ -163,8 +164,8 @@ class _HeadStep:
         self.head, self.x, self.labels, self.dtype = head, x, labels, dtype
 
     def __call__(self) -> None:
-        mixed = self.dtype != torch.float32
-        with torch.autocast(self.x.device.type, self.dtype, enabled=mixed):
+        half = None if self.dtype == torch.float32 else self.dtype
+        with torch.autocast(self.x.device.type, half, enabled=half is not None):
             loss = self.head.loss(self.x, self.labels)
         loss.backward()
         self.forget()

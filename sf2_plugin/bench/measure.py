@@ -9,6 +9,7 @@ from statistics import median
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from ..compat import began
 from ..progress import Progress
 
 Step = Callable[[], None]
@@ -74,7 +75,7 @@ def peak_memory(step: Step, device: torch.device) -> int:
     assert recorded.profiler is not None
     assert recorded.profiler.kineto_results is not None
     events = recorded.profiler.kineto_results.events()
-    start = next(event.start_ns() for event in events if event.name() == "measured")
-    memory = [event for event in events if event.name() == "[memory]" and event.start_ns() >= start]
-    levels = accumulate(event.nbytes() for event in sorted(memory, key=lambda e: e.start_ns()))
+    start = next(began(event) for event in events if event.name() == "measured")
+    memory = [event for event in events if event.name() == "[memory]" and began(event) >= start]
+    levels = accumulate(event.nbytes() for event in sorted(memory, key=began))
     return max(levels, default=0)

@@ -14,6 +14,7 @@ from sf2_plugin.bench.head_timing import measure_head
 from sf2_plugin.bench.measure import interleaved_medians, peak_memory
 from sf2_plugin.bench.peers import Shape, built_peer, parse_peers
 from sf2_plugin.commands.bench import table
+from sf2_plugin.compat import OutOfMemoryError
 
 HOSTS = os.environ.get("SF2_HOSTS")
 CPU = torch.device("cpu")
@@ -76,7 +77,7 @@ def test_sampled_classes_are_measured_against_their_own_products(checkout):
 
 def test_a_head_that_does_not_fit_has_no_figures(monkeypatch):
     def no_memory(head, embeddings, labels):
-        raise torch.OutOfMemoryError
+        raise OutOfMemoryError
 
     monkeypatch.setattr("sf2_plugin.SphereFace2.forward", no_memory)
     figures = measure_head(4, 20, 3, rounds=1)

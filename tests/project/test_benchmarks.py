@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks import report, suite
+from sf2_plugin.compat import OutOfMemoryError
 
 
 def test_measures_and_makes_the_page(monkeypatch, tmp_path, capsys):
@@ -46,7 +47,7 @@ def test_measures_and_makes_the_page(monkeypatch, tmp_path, capsys):
 
 def test_what_does_not_fit_has_no_figures(monkeypatch):
     def no_memory(*arguments):
-        raise torch.OutOfMemoryError
+        raise OutOfMemoryError
 
     monkeypatch.setattr(suite, "_training_step", no_memory)
     monkeypatch.setitem(suite.TRAINING, "cpu", [(4, 30)])
