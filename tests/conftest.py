@@ -40,6 +40,12 @@ def face_set(request, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def fresh_compiler():
+    """torch.compile, which bears no more than some compilations of a function in a process."""
+    torch._dynamo.reset()
+
+
+@pytest.fixture
 def one_rank():
     """torch.distributed, of this process alone."""
     distributed = torch.distributed

@@ -152,6 +152,7 @@ def test_float16_products_are_summed_in_float32_whatever_torch_is_told(monkeypat
     assert torch.equal(*answered)
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 def test_compiles_into_one_graph():
     head = SphereFace2(5000, 128).to(CUDA)
     x, _, labels = cuda_inputs(64, 5000, 128)

@@ -282,8 +282,8 @@ def test_the_learning_rate_may_be_a_tensor():
 
 
 @needs(Version("2.4") <= TORCH, "2.4")
+@pytest.mark.usefixtures("fresh_compiler")
 def test_compiled_it_keeps_the_momentum_that_it_began():
-    torch._dynamo.reset()
     head = SphereFace2(50, 16)
     fused = copy.deepcopy(head)
     optimizer, fused_optimizer = sgd(head), sgd(fused)

@@ -123,6 +123,7 @@ def test_with_a_grad_scaler_the_step_is_that_without(batch):
 
 
 @needs(hasattr(torch.library, "custom_op"), "2.4")
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_compiles_into_one_graph(batch, preset):
     x, labels = batch

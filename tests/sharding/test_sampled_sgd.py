@@ -246,6 +246,7 @@ def test_a_step_that_a_loss_scaler_skips_moves_nothing(preset):
 
 
 @needs(hasattr(torch.library, "custom_op"), "2.4")
+@pytest.mark.usefixtures("fresh_compiler")
 def test_compiled_around_it():
     head, optimizer, fused, fused_optimizer = pair()
     expected = train(head, optimizer, range(5))
