@@ -38,7 +38,8 @@ The environments this package is tested in, made by `make stacks` (`nox -l` list
 `nox -s "stack(NAME)"` runs one): each is a pinned set of
 [`stacks/`](https://github.com/sf2-plugin/sf2-plugin/tree/main/stacks), or the project's own
 `constraints.txt`, in an environment of its own, with the tests that are named run in it on Linux
-without a GPU. Installing this package into them has changed no package that was there.
+without a GPU. Where a test failed, what was at fault was mended and its file run again: the commit
+is that of the last run. Installing this package into them has changed no package that was there.
 """
 
 #: Key of a route in the figures of `stacks/hosts.py` -> what it is.

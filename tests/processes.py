@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 from sf2_plugin.requirements import version
 
 ROOT = Path(__file__).parents[1]
@@ -57,5 +59,6 @@ def _as_main(command, cwd, log, variables):
     with open(log, "w") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
+    torch.set_num_threads(int(variables["OMP_NUM_THREADS"]))  # As torch reads it when imported.
     sys.argv, sys.path[0] = command, str(cwd)
     runpy.run_module(command[0], run_name="__main__", alter_sys=True)

@@ -235,7 +235,7 @@ def test_without_the_line_the_losses_are_those_of_the_bare_host(host, faces):
     for folder in (bare, host):
         config = write_config(folder, "own_loss", faces, margin_list=(1.0, 0.0, 0.4))
     expected = losses(run(bare, "train_v2.py", config))
-    output = train(host, config)
+    output = run(host, *LAUNCHER, "train_v2.py", config, *ON_CPU)
     assert len(expected) >= 11
     assert losses(output) == expected
     assert "config.loss" not in output.replace("loss: config.loss chooses the loss", "")
