@@ -32,7 +32,7 @@ def stack(session: nox.Session, stack: str) -> None:
     """Install the stack, then this package, and run the tests given, or all and record them."""
     pip = ("python", "-m", "pip", "-q", "--disable-pip-version-check")
     if stack == "newest":
-        extras = ".[all,hosts,bench,dev]"
+        extras = ".[all,hosts,bench,trainers,dev]"
         session.run_install(*pip, "install", "-c", "constraints.txt", "-e", extras)
     else:
         # Of mmcv no more is built than its Python.

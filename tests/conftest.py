@@ -29,7 +29,7 @@ def face_set(request, tmp_path_factory) -> Path:
     """A folder of `train/`, `val/`, `val_pairs.txt` and `val.bin`: drawn, and real where there."""
     if request.param == "real":
         if not REAL_FACES.is_dir():
-            pytest.skip(f"{REAL_FACES} is absent: real faces are not shipped")
+            pytest.skip("real faces are not here, nor shipped")
         return REAL_FACES
     from sf2_plugin.synthetic import write_synthetic_faces
 
