@@ -8,7 +8,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -78,26 +78,47 @@ def atomic_file(path: str | Path, mode: str = "wb") -> Iterator[IO]:
 
 
 @contextmanager
+def made_folder(path: Path) -> Iterator[None]:
+    """The folder `path` and those it lies in; made ones go again where the block fails.
+
+    Raises:
+        ValueError: it is a file, or lies in one.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"{path} must be a folder, and is, or lies in, a file") from None
+    try:
+        yield
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):  # It holds something by now.
+                folder.rmdir()
+        raise
+
+
+@contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """A new folder that takes the name `path` when the block ends without an error.
 
     Raises:
-        ValueError: `path` exists and is not an empty folder.
+        ValueError: `path` exists and is not an empty folder, or lies in a file.
     """
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path} already exists; give a folder that is new or empty")
     target = Path(os.path.realpath(path))
-    target.parent.mkdir(parents=True, exist_ok=True)
     name = f".{target.name[:200]}."
-    partial = Path(tempfile.mkdtemp(prefix=name, suffix=".partial", dir=target.parent))
-    _partial.add(partial)
-    try:
-        partial.chmod(0o755)
-        yield partial
-        os.replace(partial, target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    finally:
-        _partial.discard(partial)
+    with made_folder(target.parent):
+        partial = Path(tempfile.mkdtemp(prefix=name, suffix=".partial", dir=target.parent))
+        _partial.add(partial)
+        try:
+            partial.chmod(0o755)
+            yield partial
+            os.replace(partial, target)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        finally:
+            _partial.discard(partial)

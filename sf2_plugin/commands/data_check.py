@@ -9,6 +9,8 @@ from ..progress import progress_bar
 from .data import listed, print_figures
 
 FOUND = 1
+#: In which images that look the same may differ.
+MOST_BITS = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--distance",
         type=int,
-        choices=range(65),
         default=16,
         metavar="BITS",
         help="of 256, in which images that look the same may differ (default: %(default)s)",
@@ -34,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
+    if not 0 <= given.distance <= MOST_BITS:
+        raise ValueError(f"--distance must lie between 0 and {MOST_BITS}, got {given.distance}")
     report = check_folder(
         given.faces,
         min_size=given.min_size,

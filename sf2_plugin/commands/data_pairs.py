@@ -10,7 +10,7 @@ from ..datasets.pair_choice import check_list, default_list, make_pairs, write_p
 from ..options import count
 from .data import embed_folder, print_figures
 from .models import add_backbone_options, read_models
-from .output import check_output
+from .output import check_outputs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,9 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hard",
         type=float,
-        default=1.0,
         metavar="SHARE",
-        help="of the impostor pairs, to be chosen by the model (default: %(default)s)",
+        help="of the impostor pairs, to be chosen by the model (default: all)",
     )
     add_backbone_options(parser)
     parser.add_argument("--json", action="store_true", help="print as JSON")
@@ -59,8 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     if len(given.models) > 1:
         raise ValueError("--model must be given once")
-    if not 0 <= given.hard <= 1:
-        raise ValueError(f"--hard must lie between 0 and 1, got {given.hard}")
+    hard = 1.0 if given.hard is None else given.hard
+    if not 0 <= hard <= 1:
+        raise ValueError(f"--hard must lie between 0 and 1, got {hard}")
+    if given.hard is not None and not given.models:
+        raise ValueError("--hard needs --model: it is the share of impostor pairs that one chooses")
     models = read_models(given)
     faces = read_face_folder(given.faces)
     folder = given.faces.resolve()
@@ -70,8 +72,8 @@ def run(given: argparse.Namespace) -> None:
     pair_bin = folder.with_name(f"{folder.name}.bin") if both else given.bin
     if pair_list:
         check_list(pair_list, given.faces)
-    for path in filter(None, (pair_list, pair_bin)):
-        check_output(path, [given.faces, *(model.path for model in models)])
+    written = [path for path in (pair_list, pair_bin) if path]
+    check_outputs(written, [given.faces, *(model.path for model in models)])
     labels = np.array([label for _, label in faces.samples])
     pairs = make_pairs(
         labels,
@@ -80,17 +82,17 @@ def run(given: argparse.Namespace) -> None:
         impostor=_a_fold("--impostor", given.impostor, given.folds),
         seed=given.seed,
         embeddings=embed_folder(models[0], faces) if models else None,
-        hard=given.hard,
+        hard=hard,
     )
     write_pairs(given.faces, faces, pairs, pair_list, pair_bin)
-    written = [str(path) for path in (pair_list, pair_bin) if path]
     figures = pairs.as_dict(labels)
-    hard = f", {pairs.hard} of them hard" if pairs.hard else ""
+    chosen = f", {pairs.hard} of them hard" if pairs.hard else ""
     text = (
-        f"{' and '.join(written)}: {figures['genuine']} genuine and {figures['impostor']} impostor "
-        f"pairs{hard}, in {pairs.folds} folds, of {figures['people']} people"
+        f"{' and '.join(map(str, written))}: {figures['genuine']} genuine and "
+        f"{figures['impostor']} impostor pairs{chosen}, in {pairs.folds} folds, of "
+        f"{figures['people']} people"
     )
-    print_figures(figures | {"files": written}, text, given.json)
+    print_figures(figures | {"files": [str(path) for path in written]}, text, given.json)
 
 
 def _a_fold(option: str, pairs: int | None, folds: int) -> int | None:

@@ -24,7 +24,7 @@ from ..report.results import CommonResult, PairResult
 from ..report.sections import pair_sections
 from ..terminal import complain, printable
 from .models import Model, add_model_options, named_path, read_models
-from .output import add_output_options, check_output, read_output
+from .output import add_output_options, check_outputs, read_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,8 +113,8 @@ def run(arguments: argparse.Namespace) -> None:
     read += [image for pair_set in sets for image in pair_set.images if isinstance(image, Path)]
     stored = [calibration_path(model.path) for model in models]
     output = read_output(arguments, [*read, *stored])
-    for path in stored if arguments.save else ():
-        check_output(path, read)
+    if arguments.save:
+        check_outputs([*dict.fromkeys(stored), *filter(None, [output.html])], read)
     results = [result for model in models for result in verify_model(model, sets, protocol)]
     common = [CommonResult.of(model.name, results) for model in models if len(sets) > 1]
     figures: dict[str, Any] = {"results": [result.as_dict() for result in results]}

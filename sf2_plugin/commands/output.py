@@ -69,16 +69,18 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 def read_output(arguments: argparse.Namespace, inputs: Iterable[Path | None]) -> Output:
     """What the arguments want, of a command that reads the files and folders `inputs`."""
     if arguments.html:
-        check_output(arguments.html, inputs)
+        check_outputs([arguments.html], inputs)
     return Output(arguments.json, arguments.html)
 
 
-def check_output(path: Path, inputs: Iterable[Path | None]) -> None:
-    """Refuse, before the work, what cannot be written, or is one of the inputs by any name."""
-    target = writable(path)
-    if not target.exists():
-        return
-    for given in filter(None, inputs):
-        for file in given.rglob("*") if given.is_dir() else [given]:
-            if file.exists() and os.path.samefile(target, file):
-                raise ValueError(f"{path} is not replaced: it is read, as {file}")
+def check_outputs(paths: Iterable[Path], inputs: Iterable[Path | None]) -> None:
+    """Refuse, before the work, what cannot be written, or is another or an input by any name."""
+    written: dict[Path, Path] = {}
+    for path in paths:
+        if (other := written.setdefault(writable(path), path)) is not path:
+            raise ValueError(f"{path} is to be written twice, as {other} too")
+    for target in filter(Path.exists, written):
+        for given in filter(None, inputs):
+            for file in given.rglob("*") if given.is_dir() else [given]:
+                if file.exists() and os.path.samefile(target, file):
+                    raise ValueError(f"{written[target]} is not replaced: it is read, as {file}")

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..atomic import atomic_file
+from ..atomic import atomic_file, made_folder
 from ..reading import reading
 from .folders import read_face_folder
 from .images import decode_image
@@ -261,10 +261,9 @@ def write_records(
     if isinstance(faces, (str, Path)):
         faces = read_face_folder(faces).samples
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     labels: set[int] = set()
     offsets: list[int] = [0]
-    with atomic_file(out / "train.rec") as rec:
+    with made_folder(out), atomic_file(out / "train.rec") as rec:
         # Record 0 announces how many faces follow, which only the end of them tells.
         announcement_size = rec.write(_framed(pack_record(b"", [0, 0])))
         for key, (image, label) in enumerate(faces, start=1):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atomic import atomic_file
+from ..atomic import atomic_file, made_folder
 from ..data.alignment import align_face
 from ..data.folders import check_apart
 from ..data.images import IMAGE_SUFFIXES, decode_image, encode_jpeg, encode_png
@@ -216,8 +216,7 @@ class _Log:
     @contextmanager
     def open(self, kept: Iterable[dict[str, Any]]) -> Iterator[Callable[[dict[str, Any]], object]]:
         """Begin with the lines that are kept; what writes another, each on disk at once."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        with atomic_file(self.partial) as file:
+        with made_folder(self.out), atomic_file(self.partial) as file:
             file.writelines(map(_line, [self.head, *kept]))
         with open(self.partial, "ab", buffering=0) as file:
             yield lambda entry: file.write(_line(entry))

@@ -78,7 +78,9 @@ def write_split(
     if len(set(names)) < 2 or any(
         Path(name).name != name or name[:1] in ("", ".") for name in names
     ):
-        raise ValueError(f"names must be two of folders, got {' and '.join(map(repr, names))}")
+        raise ValueError(
+            f"names must be those of two folders, got {' and '.join(map(repr, names))}"
+        )
     check_apart(folder, out)
     faces = read_face_folder(folder)
     is_test = split_people(faces, test, seed=seed, min_images=min_images)

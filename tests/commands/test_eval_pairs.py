@@ -231,6 +231,15 @@ def test_a_stored_refit_replaces_nothing_else_that_is_read(evaluate, saved):
     assert pairs.read_text().startswith("0.png")
 
 
+def test_a_page_is_not_written_where_the_refit_is(evaluate, saved):
+    path, _, _ = saved
+    options = ("--calibration", "--scale", 1, "--t", 1, "--bias", 0, "--save")
+    status, error = evaluate(path, *options, "--html", calibration_path(path))
+    assert status == 2
+    assert "is to be written twice" in error
+    assert not calibration_path(path).exists()
+
+
 def test_bad_input(evaluate, saved, tmp_path):
     path, embeddings, _ = saved
     cases = {

@@ -79,7 +79,10 @@ def test_bad_input(data, tmp_path):
     (tmp_path / "file").write_text("")
     for folder in ("none", "file", "."):
         assert data("check", tmp_path / folder)[0] == 2
-    assert data("check", tmp_path, "--distance", -1)[0] == 2
+    for distance in (-1, 65):
+        status, line = data("check", tmp_path, "--distance", distance)
+        assert status == 2
+        assert f"--distance must lie between 0 and 64, got {distance}" in line
     assert data("check", tmp_path, "--min-size", "large")[0] == 2
 
 

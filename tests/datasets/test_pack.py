@@ -52,6 +52,12 @@ def test_what_would_stop_an_epoch_stops_the_packing(data, people, tmp_path):
     assert len(FaceRecords(tmp_path / "rec")) == 12
     assert data("unpack", tmp_path / "rec", "--out", tmp_path / "back")[0] == 0
 
+    assert data("pack", people, "--out", tmp_path / "new" / "rec")[0] == 2
+    assert not (tmp_path / "new").exists()
+    status, line = data("pack", people, "--out", damaged)
+    assert status == 2
+    assert f"{damaged} must be a folder" in line
+
 
 @pytest.mark.parametrize("name", ["../out", "/abs", ".hidden", "", "a/b", "a\\b", ".."])
 def test_names_of_people_lead_nowhere_else(data, people, tmp_path, name):

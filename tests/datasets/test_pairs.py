@@ -134,6 +134,12 @@ def test_a_list_is_where_it_is_read_from(data, people, tmp_path):
     status, line = data("pairs", people, "--folds", 2, "--bin", photo)
     assert (status, photo.read_bytes()) == (2, before)
     assert "is not replaced: it is read" in line
+    status, line = data(
+        "pairs", people, "--folds", 2, "--list", people / "a", "--bin", people / "b" / ".." / "a"
+    )
+    assert status == 2
+    assert "is to be written twice" in line
+    assert not (people / "a").exists()
 
 
 def test_a_model_chooses(data, people, tmp_path, rng):
@@ -154,6 +160,7 @@ def test_a_model_chooses(data, people, tmp_path, rng):
         (["--folds", 2, "--genuine", 3], "a multiple of the 2 folds"),
         (["--folds", 2, "--genuine", 14], "7 genuine pairs"),
         (["--folds", 2, "--hard", 2], "--hard must lie between 0 and 1"),
+        (["--folds", 2, "--hard", 0.5], "--hard needs --model"),
         (["--folds", 2, "--model", "nothing.onnx"], "there is no model nothing.onnx"),
         (["--folds", 2, "--model", "a", "--model", "b"], "--model must be given once"),
     ],

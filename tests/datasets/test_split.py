@@ -83,9 +83,9 @@ def test_another_disk_gets_copies(data, named, tmp_path, monkeypatch):
         (["--test", "many"], "a number of people, or a share"),
         (["--test", "2"], "from 1 to 1"),
         (["--test", "0.01"], "0 people for the test"),
-        (["--test", "1", "--names", "a", "a"], "names must be two of folders"),
-        (["--test", "1", "--names", "a", "../b"], "names must be two of folders"),
-        (["--test", "1", "--names", "a", ""], "names must be two of folders"),
+        (["--test", "1", "--names", "a", "a"], "names must be those of two folders"),
+        (["--test", "1", "--names", "a", "../b"], "names must be those of two folders"),
+        (["--test", "1", "--names", "a", ""], "names must be those of two folders"),
     ],
 )
 def test_bad_input_writes_nothing(data, named, tmp_path, options, complaint):
