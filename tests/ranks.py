@@ -15,8 +15,8 @@ from sf2_plugin.ending import rest_at_the_end
 
 from .processes import START_METHOD
 
-#: Seconds after which a rank gives up on the others: on a busy machine imports take a minute.
-TIMEOUT = 200
+#: Seconds after which a rank gives up on the others: on a busy machine imports take minutes.
+TIMEOUT = 900
 
 
 def on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:

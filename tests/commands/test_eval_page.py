@@ -243,7 +243,6 @@ def test_a_browser_shows_all_of_it_on_a_phone_and_loads_nothing(pair_page, tmp_p
         [browser, *options.split(), "--virtual-time-budget=5000", profile, tmp_path / "phone.html"],
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert "overflow 0, broken 0, loaded 0" in shown.stdout
 

@@ -38,7 +38,6 @@ from ..devices import needs
 from ..parity import relative_error
 from ..processes import python, torchrun
 
-pytestmark = pytest.mark.timeout(1800)  # Two ranks on a machine with no core to spare.
 #: A class count that two ranks do not divide.
 NUM_CLASSES, SIZE, GLOBAL_BATCH, EPOCHS = 11, 6, 8, 4
 #: Half of it clips every step.

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -99,14 +98,13 @@ def launch(folder, port):
     )
 
 
-@pytest.mark.timeout(600)
 def test_a_lost_rank_is_started_again_and_trains_what_would_have_been_trained(tmp_path):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     machines = [launch(tmp_path, port) for _ in range(2)]
     try:
-        printed = [machine.communicate(timeout=500)[0] for machine in machines]
+        printed = [machine.communicate()[0] for machine in machines]
     finally:
         for machine in machines:
             machine.terminate()  # Which an agent passes on to its rank.
