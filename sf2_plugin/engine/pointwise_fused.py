@@ -42,8 +42,8 @@ class Setting(NamedTuple):
     registers: int
 
 
-#: With twice as many the compiler of Triton 3.6 spills registers, and that of 3.8 none.
-EXACT_PARTS = 2 if Version("3.7") <= Version(triton.__version__) else 4
+#: With twice as many the compilers of Triton 3.6 and 3.7 spill registers, and that of 3.8 none.
+EXACT_PARTS = 2 if Version("3.8") <= Version(triton.__version__) else 4
 
 #: By compute capability and the bytes of a factor; a device takes the last that it reaches. With
 #: 256 threads of 128 registers two programs share a multiprocessor: one multiplies while the other
