@@ -238,8 +238,6 @@ def nobody(study: Study) -> Stages:
 PRECISIONS: dict[str, dict[str, Any]] = {
     "float32": {},
     "`fuse_sgd`": {"fused": True},
-    "products in bfloat16": {"products": "bfloat16"},
-    "products in float16": {"products": "float16"},
     "autocast to bfloat16": {"autocast": "bfloat16"},
 }
 
@@ -301,7 +299,7 @@ PARTS = {
     "dynamics": Part(
         "Why does the loss rise at first, and what starts it better?", dynamics, searched=False
     ),
-    "precision": Part("Do half-precision products or a fused step cost accuracy?", precision),
+    "precision": Part("Do autocast or a fused step cost accuracy?", precision),
     "nobody": Part("Do faces of nobody, label -1, help?", nobody),
     "pixels": Part("Is it the same with a backbone that sees pixels?", on_pixels),
     "sampling": Part("What does sampling the negatives cost?", sampling, searched=False, many=True),

@@ -150,3 +150,8 @@ def test_bad_input_is_one_line(arguments, complaint, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         accuracy.main([*arguments, "--out", str(tmp_path / "out")])
     assert complaint in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_settings_are_kept_to_their_last_digit():
+    settings = Run("sf2-C", share=1 / 3).settings()
+    assert accuracy_report.figures_of({"settings": settings}, {})["settings"] == settings
