@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..data import PairSet, read_pairs
@@ -25,6 +26,9 @@ from ..report.sections import pair_sections
 from ..terminal import complain, printable
 from .models import Model, add_model_options, named_path, read_models
 from .output import add_output_options, check_outputs, read_output
+
+#: Between cosines that tell nothing apart, as of a network whose statistics have not settled.
+SAME = 1e-4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -181,6 +185,11 @@ def _verify(model: Model, pair_set: PairSet | None, protocol: Protocol) -> PairR
     )
     embeddings = _embeddings(model, pair_set)
     report = verify_pairs(embeddings, issame, protocol.folds, protocol.targets)
+    if np.ptp(report.scores) < SAME:
+        complain(
+            f"sf2: {model.name} tells no face of {name} from another: all cosines are "
+            f"{report.scores[0]:.4f}"
+        )
     return PairResult(model.name, name, report, pair_set)
 
 

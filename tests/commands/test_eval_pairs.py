@@ -64,6 +64,16 @@ def test_saved_embeddings(evaluate, saved):
     assert f"{verify_pairs(embeddings, issame).accuracy_mean:.5f}" in text
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_network_that_tells_nothing_apart_is_said_to(saved, tmp_path, capsys, apart):
+    _, embeddings, issame = saved
+    faces = embeddings if apart else np.ones_like(embeddings) + 1e-6 * embeddings
+    np.savez(tmp_path / "early.npz", embeddings=faces, issame=issame)
+    assert cli.main(["eval", "pairs", str(tmp_path / "early.npz")]) == 0
+    said = "sf2: early tells no face of early from another: all cosines are 1.0000\n"
+    assert capsys.readouterr().err == ("" if apart else said)
+
+
 def test_saved_embeddings_of_pair_sets_with_one_threshold(evaluate, saved, tmp_path):
     _, embeddings, issame = saved
     images = [encode_jpeg(np.zeros((2, 2, 3), np.uint8))] * len(embeddings)
