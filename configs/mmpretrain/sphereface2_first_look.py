@@ -19,7 +19,7 @@ model = dict(
     ),
     neck=dict(in_channels=96 * 4 * 4),
 )
-train_dataloader = dict(batch_size=32, collate_fn=dict(type="default_collate"))
+train_dataloader = dict(collate_fn=dict(type="default_collate"))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, end=1, convert_to_iter_based=True),
     dict(type="CosineAnnealingLR", begin=1, T_max=max_epochs - 1, convert_to_iter_based=True),

@@ -120,12 +120,13 @@ def _build(
 
     config, pair_config = config_for(name, faces, epochs, seed)
     config.work_dir = str(work_dir)
-    # One core reads faces while the others train, whose threads would wait for it in turns; where
-    # there is one alone, so would the two processes.
+    # Threads that train wait for each other, and so for one whose core a reader of faces takes: of
+    # many cores one is left to that, of two none.
     cores = os.cpu_count() or 1
-    torch.set_num_threads(max(1, cores - 1))
-    if cores == 1:
+    if cores <= 2:
         config.train_dataloader.update(num_workers=0, persistent_workers=False)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cores if cores <= 2 else cores - 1)
     runner = Runner.from_cfg(config)
     # Convolutions of few channels are faster on a CPU where those lie side by side.
     backbone = runner.model.backbone.to(memory_format=torch.channels_last)
