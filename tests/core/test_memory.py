@@ -19,6 +19,7 @@ def test_memory_is_used_again_once_its_tensor_is_gone(dtype):
     first = large_empty_like(like)
     place = first.data_ptr()
     assert (first.shape, first.dtype) == (like.shape, dtype)
+    assert place % memory.LINE == 0
     assert large_empty_like(like).data_ptr() != place
     del first
     assert large_empty_like(like).data_ptr() == place
