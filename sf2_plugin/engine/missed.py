@@ -18,8 +18,9 @@ from .sgd import SGDStep
 
 #: Steps after which all rows are brought up to date: a thousandth of a dense step, step by step.
 LONGEST = 1024
-#: Elements of the class centers that are brought up to date at a time: what stays in a CPU's cache.
-BLOCK = 2**16
+#: Elements of the class centers that are brought up to date at a time: what stays in a CPU's cache,
+#: and long enough for threads that must be woken for each operator.
+BLOCK = 2**18
 
 
 class MissedSteps:

@@ -17,8 +17,8 @@ from ..recipe import Recipe
 from .pointwise import Pointwise
 from .sgd import SGDStep
 
-#: Of the negatives' logits, which are in bits, l / log(2): torch raises 2 to a power in half the time
-#: that it takes to raise e.
+#: The negatives' logits are in bits, l / log(2): torch raises 2 to a power in half the time that it
+#: takes to raise e.
 BIT = math.log(2)
 #: Bits from which on softplus(l) is l, and its slope 1, to float64's last digit; the product of two
 #: such powers of 2 is still finite in float32.
@@ -111,7 +111,7 @@ class TorchPointwise(Pointwise):
         self.zero = x.new_zeros((), dtype=wide)
         margin = self.recipe.margin * _MARGINS[self.recipe.margin_type].lift
         largest = self.recipe.scale * (1 + margin) + float(self.bias)
-        self.steep = largest > BIT * (STEEP - 1)
+        self.steep = len(x) > 0 and largest > BIT * (STEEP - 1)
         centers = _unit(weight[self.own.classes])[0].to(x.dtype).to(wide)
         z = (x[self.own.faces].to(wide) * centers).sum(dim=1)
         self._add_positives(z)
@@ -167,7 +167,8 @@ class TorchPointwise(Pointwise):
         bits[own] = -math.inf
 
         weight = (1 - recipe.lam) * self.negative_weight
-        if self.steep:
+        # To look costs a CPU less than to clamp, and a GPU a wait.
+        if self.steep and (bits.device.type != "cpu" or bits.max() > STEEP):
             above = torch.sub(bits, STEEP, out=spare).clamp_(min=0).sum()
             self.loss += weight * BIT * above
             bits.clamp_(max=STEEP)
@@ -199,12 +200,13 @@ class _OwnClasses:
         known = self.bounds[0]  # Labels of -1 come first.
         self.classes, self.faces = self.classes[known:], self.faces[known:]
         self.bounds = [bound - known for bound in self.bounds]
+        self.rows = self.classes % chunk_size
 
     def in_chunk(self, start: int) -> tuple[slice, tuple[Tensor, Tensor]]:
         """Which of the ordered faces have their class in this chunk, and their (row, column)."""
         chunk = start // self.chunk_size
         mine = slice(self.bounds[chunk], self.bounds[chunk + 1])
-        return mine, (self.classes[mine] - start, self.faces[mine])
+        return mine, (self.rows[mine], self.faces[mine])
 
 
 def _unit(rows: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
