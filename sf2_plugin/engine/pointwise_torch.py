@@ -20,9 +20,8 @@ from .sgd import SGDStep
 #: The negatives' logits are in bits, l / log(2): torch raises 2 to a power in half the time that it
 #: takes to raise e.
 BIT = math.log(2)
-#: Bits from which on softplus(l) is l, and its slope 1, to float64's last digit; the product of two
-#: such powers of 2 is still finite in float32.
-STEEP = 60.0
+#: Bits from which on softplus(l) is l, and its slope 1; 2 to that power is still finite in float32.
+STEEP = 120.0
 
 
 def _g_slope(u: Tensor, t: float) -> Tensor:
@@ -109,9 +108,12 @@ class TorchPointwise(Pointwise):
         self.own = _OwnClasses(self.labels, chunk_size, len(weight))
         self.scratch: tuple[Tensor, Tensor] | None = None
         self.zero = x.new_zeros((), dtype=wide)
+        # The negatives' sums, chunk by chunk: their losses, before they are weighted, and slopes.
+        self.losses, self.pushes = [self.zero], [self.zero]
+        self.weight_of_negatives = (1 - self.recipe.lam) * self.negative_weight
         margin = self.recipe.margin * _MARGINS[self.recipe.margin_type].lift
         largest = self.recipe.scale * (1 + margin) + float(self.bias)
-        self.steep = len(x) > 0 and largest > BIT * (STEEP - 1)
+        self.steep = largest > BIT * (STEEP - 1)
         centers = _unit(weight[self.own.classes])[0].to(x.dtype).to(wide)
         z = (x[self.own.faces].to(wide) * centers).sum(dim=1)
         self._add_positives(z)
@@ -138,7 +140,10 @@ class TorchPointwise(Pointwise):
         rows.add_(gradient, alpha=-step.lr)
 
     def totals(self) -> tuple[Tensor, Tensor]:
-        return self.loss, self.logit_slope
+        losses, pushes = (
+            torch.stack(sums).sum(dtype=torch.float64) for sums in (self.losses, self.pushes)
+        )
+        return self.loss + self.weight_of_negatives * losses, self.logit_slope + pushes
 
     def _add_positives(self, z: Tensor) -> None:
         """Start the sums from the cosines `z` (P,) between faces and their own class centers."""
@@ -158,27 +163,27 @@ class TorchPointwise(Pointwise):
         mine, own = self.own.in_chunk(start)
         if self.scratch is None:
             self.scratch = (torch.empty_like(z), torch.empty_like(z))
-        powers, spare = (buffer[: len(z)] for buffer in self.scratch)
+        more, spare = (buffer[: len(z)] for buffer in self.scratch)
         phi_slope = _phi_negative_slope(z, recipe) if recipe.gradient == "exact" else None
+        threshold = recipe.interclass_filtering_threshold
+        filtered = z > threshold if threshold > 0 else None
 
-        bits = _negative_logits(z, self.bias, recipe, out=powers)
-        if recipe.interclass_filtering_threshold > 0:
-            bits.masked_fill_(z > recipe.interclass_filtering_threshold, -math.inf)
+        bits = _negative_logits_(z, self.bias, recipe)
+        if filtered is not None:
+            bits.masked_fill_(filtered, -math.inf)
         bits[own] = -math.inf
-
-        weight = (1 - recipe.lam) * self.negative_weight
-        # To look costs a CPU less than to clamp, and a GPU a wait.
-        if self.steep and (bits.device.type != "cpu" or bits.max() > STEEP):
+        if self.steep:
             above = torch.sub(bits, STEEP, out=spare).clamp_(min=0).sum()
-            self.loss += weight * BIT * above
+            self.losses.append(BIT * above)
             bits.clamp_(max=STEEP)
+
         # softplus(l) = log(1 + exp(l)) and its slope sigmoid(l) = exp(l) / (1 + exp(l)) share what
         # is slow about them; both keep every digit where exp(l) is small.
         powers = bits.exp2_()
-        more = torch.add(powers, 1, out=z)
-        self.loss += weight * _log_of_product(powers, more, out=spare)
-        push = torch.addcdiv(self.zero, powers, more, value=weight, out=powers)
-        self.logit_slope += push.sum()
+        torch.add(powers, 1, out=more)
+        self.losses.append(_sum_of_logs(powers, more, spare))
+        push = torch.addcdiv(self.zero, powers, more, value=self.weight_of_negatives, out=powers)
+        self.pushes.append(push.sum())
 
         if phi_slope is not None:
             push.mul_(phi_slope)
@@ -218,31 +223,39 @@ def _unit(rows: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
     return torch.div(rows, lengths, out=out), lengths
 
 
-def _negative_logits(z: Tensor, bias: Tensor, recipe: Recipe, out: Tensor) -> Tensor:
-    """scale * phi-(z) + bias in bits, with phi- = 2((u + 1)/2)^t - 1 + lift * m."""
+def _negative_logits_(z: Tensor, bias: Tensor, recipe: Recipe) -> Tensor:
+    """scale * phi-(z) + bias in bits, with phi- = 2((u + 1)/2)^t - 1 + lift * m; uses `z` up."""
     t, scale, margin = recipe.t, recipe.scale / BIT, _MARGINS[recipe.margin_type]
-    if margin.negative is not None:
-        z = margin.negative(z, recipe.margin)
-    torch.add(z, 1, out=out)
+    u = z if margin.negative is None else margin.negative(z, recipe.margin)
+    u.add_(1)
     if t != int(t):  # Rounding may leave a cosine just below -1.
-        out.clamp_(min=0)
+        u.clamp_(min=0)
     if t != 1:
-        out.pow_(t)
-    constant = bias.to(out.dtype) / BIT + scale * (margin.lift * recipe.margin - 1)
-    return torch.add(constant, out, alpha=scale * 2 ** (1 - t), out=out)
+        u.pow_(t)
+    constant = bias.to(u.dtype) / BIT + scale * (margin.lift * recipe.margin - 1)
+    return torch.add(constant, u, alpha=scale * 2 ** (1 - t), out=u)
 
 
-def _log_of_product(powers: Tensor, more: Tensor, out: Tensor) -> Tensor:
+def _sum_of_logs(powers: Tensor, more: Tensor, spare: Tensor) -> Tensor:
     """The sum of log(1 + p) over `powers` (c, B), with `more` = 1 + powers.
 
-    Of two at a time, as log(1 + (p + q + p q)): half as many logarithms, the slowest of operators.
+    A CPU takes as long for a logarithm as for several products. There it takes them of four powers
+    at a time, by (1 + p)(1 + q) = 1 + (p + q + pq) twice, which keeps every digit where both are
+    small; unless such a product has outgrown its type.
     """
-    half = len(powers) // 2
-    of_two = torch.addcmul(powers[:half], powers[half : 2 * half], more[:half], out=out[:half])
-    if len(powers) % 2:
-        out[half] = powers[-1]
-        of_two = out[: half + 1]
-    return of_two.log1p_().sum()
+    quarter = len(powers) // 4
+    if powers.device.type == "cpu" and quarter:
+        half, whole = 2 * quarter, 4 * quarter
+        twos = torch.addcmul(powers[:half], powers[half:whole], more[:half], out=spare[:half])
+        p, q = twos.chunk(2)
+        one_more = torch.add(p, 1, out=spare[half : half + quarter])
+        folded = spare[: quarter + len(powers) - whole]
+        torch.addcmul(p, q, one_more, out=folded[:quarter])
+        folded[quarter:] = powers[whole:]
+        total = folded.log1p_().sum()
+        if total.isfinite():
+            return total
+    return torch.log1p(powers, out=spare).sum()
 
 
 def _phi_negative_slope(z: Tensor, recipe: Recipe) -> Tensor:
