@@ -566,10 +566,11 @@ def test_sampled_centers_are_stored_at_length_one_and_the_others_left():
 
 
 def test_a_seed_repeats_the_draws():
-    head = double_head(200, sample_rate=0.1)
     batch = global_batch((4, 4, 4), 200)
     losses = []
     for seed in (1, 1, 2):
+        # Anew: to normalise what is normalised already may move a last digit.
+        head = double_head(200, sample_rate=0.1)
         torch.manual_seed(seed)
         losses.append(head(*batch).item())
     assert losses[0] == losses[1] != losses[2]
