@@ -10,7 +10,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from .checks import require_number
-from .engine.memory import large_empty_like
+from .engine.memory import reused_empty
 from .fused import Compute, SampledSGD
 
 NEGATIVE_WEIGHTINGS = ("unbiased", "none")
@@ -100,7 +100,7 @@ class TakeRows(Function):
                 torch.cat(indices)[None], rows, weight.shape, check_invariants=False
             )
         else:
-            gradient = large_empty_like(weight).zero_()
+            gradient = reused_empty(weight, *weight.shape).zero_()
             for index, rows in zip(indices, gradients, strict=True):
                 gradient.index_copy_(0, index, rows)
         return gradient, None, None, None

@@ -1,5 +1,6 @@
-"""Large tensors on a CPU, without asking the system for their memory in every step."""
+"""Tensors of a step on a CPU, without asking the system for their memory in every step."""
 
+import math
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,42 +9,71 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: Below this, the C allocator keeps memory for itself anyway.
-SMALLEST_KEPT = 32 * 1024 * 1024
+#: Below this, new memory costs nothing to speak of.
+SMALLEST_KEPT = 2**20
+#: Memory from here on, as the class centers' gradient takes, is kept for one tensor at a time, what
+#: a chunk or a sample of classes needs for several.
+LARGE, MOST_LARGE, MOST_OTHERS = 2**25, 1, 8
 
 #: Bytes of a line of the cache; products written to rows that lie across lines take a third longer.
 LINE = 64
 
-#: At most one. No lock: garbage may be collected, and memory come back, within any statement.
-_kept: list[np.ndarray] = []
+#: What no tensor uses, the latest last. No lock: garbage may be collected, and memory come back,
+#: within any statement; what is popped is one thread's.
+_large: list[np.ndarray] = []
+_others: list[np.ndarray] = []
 _keeping = True
 
 
-def large_empty_like(tensor: Tensor) -> Tensor:
-    """An uninitialised contiguous tensor of `tensor`'s shape, dtype and device.
+def reused_empty(like: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+    """An uninitialised contiguous tensor of a shape, of the dtype and device of `like`.
 
-    The gradient of the class centers is new in every step and gone after it. On a CPU the system
-    hands out its memory page by page as it is first written, which can take as long as a step's
-    matrix products; so the memory of the last such tensor is kept for the next one of its size, up
-    to the process' end, as torch's own allocator keeps it on CUDA.
+    The gradient of the class centers is new in every step and gone after it, and so is what a chunk
+    of classes needs. On a CPU the system hands out their memory page by page as it is first
+    written, which can take as long as a step's matrix products; so that of the last such tensors is
+    kept for the next of their size, up to the process' end, as torch's own allocator keeps it on
+    CUDA.
     """
-    if not _keeping or tensor.device.type != "cpu" or tensor.nbytes < SMALLEST_KEPT:
-        return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
-    try:
-        memory = _kept.pop()
-    except IndexError:
-        memory = None
-    if memory is None or memory.nbytes != tensor.nbytes:
-        room = np.empty(tensor.nbytes + LINE, dtype=np.uint8)
-        memory = room[-room.ctypes.data % LINE :][: tensor.nbytes]
+    dtype = dtype or like.dtype
+    size = math.prod(shape) * dtype.itemsize
+    if not _keeping or like.device.type != "cpu" or size < SMALLEST_KEPT:
+        return torch.empty(shape, dtype=dtype, device=like.device)
+    memory = _take(size)
+    if memory is None:
+        room = np.empty(size + LINE, dtype=np.uint8)
+        memory = room[-room.ctypes.data % LINE :][:size]
     # The tensor holds this view, whose end tells that no tensor uses the memory any more.
-    view = memory[:]
+    view = memory[:size]
     weakref.finalize(view, _keep, memory).atexit = False
-    return torch.from_numpy(view).view(tensor.dtype).view(tensor.shape)
+    return torch.from_numpy(view).view(dtype).view(shape)
+
+
+def _kept(size: int) -> tuple[list[np.ndarray], int]:
+    return (_large, MOST_LARGE) if size >= LARGE else (_others, MOST_OTHERS)
+
+
+def _take(size: int) -> np.ndarray | None:
+    """Memory of that size, or of up to a quarter more; the oldest is given up for what is new."""
+    kept, most = _kept(size)
+    passed: list[np.ndarray] = []
+    found = None
+    while kept and found is None:
+        try:
+            memory = kept.pop()
+        except IndexError:  # Another thread was faster.
+            break
+        if size <= memory.nbytes <= size * 5 // 4:
+            found = memory
+        else:
+            passed.append(memory)
+    kept[:0] = reversed(passed[: most - 1])
+    return found
 
 
 def _keep(memory: np.ndarray) -> None:
-    _kept[:] = [memory]
+    kept, most = _kept(memory.nbytes)
+    kept.append(memory)
+    del kept[:-most]
 
 
 def keeps_memory(tensor: Tensor) -> bool:

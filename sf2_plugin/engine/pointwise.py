@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..checks import require_one_of
 from ..recipe import Recipe
+from .memory import reused_empty
 from .sgd import SGDStep
 
 
@@ -68,7 +69,7 @@ class Pointwise(ABC):
         w, lengths = self.unit_rows_(self.weight[start : start + self.chunk_size])
         if self.cosines is None:
             wide = torch.promote_types(self.x.dtype, torch.float32)
-            self.cosines = self.x.new_empty(len(w), len(self.x), dtype=wide)
+            self.cosines = reused_empty(self.x, len(w), len(self.x), dtype=wide)
         z = self.cosines[
             : len(w)
         ]  # Classes by faces: the layout in which a CPU multiplies fastest.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..margins import g
 from ..recipe import Recipe
+from .memory import reused_empty
 from .pointwise import Pointwise
 from .sgd import SGDStep
 
@@ -162,7 +163,7 @@ class TorchPointwise(Pointwise):
         recipe = self.recipe
         mine, own = self.own.in_chunk(start)
         if self.scratch is None:
-            self.scratch = (torch.empty_like(z), torch.empty_like(z))
+            self.scratch = (reused_empty(z, *z.shape), reused_empty(z, *z.shape))
         more, spare = (buffer[: len(z)] for buffer in self.scratch)
         phi_slope = _phi_negative_slope(z, recipe) if recipe.gradient == "exact" else None
         threshold = recipe.interclass_filtering_threshold

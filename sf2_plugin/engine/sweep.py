@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..compat import MIXED_PRODUCTS
 from ..recipe import Recipe
-from .memory import large_empty_like
+from .memory import reused_empty
 from .pointwise import Pointwise, multiply
 from .sgd import SGDStep
 
@@ -152,8 +152,9 @@ def sweep(
     alpha = factor / boost
 
     x_gradient = torch.zeros_like(x) if embeddings_gradient else x.new_empty(0)
-    w_gradient = large_empty_like(weight) if weight_gradient else weight.new_empty(0)
-    spare = weight.new_empty(min(chunk_size, num_classes), weight.shape[1]) if sgd else None
+    w_gradient = reused_empty(weight, *weight.shape) if weight_gradient else weight.new_empty(0)
+    height = min(chunk_size, num_classes)
+    spare = reused_empty(weight, height, weight.shape[1]) if sgd else None
     loss_dtype = x.dtype
     x = x.to(dtype)
     parts = pointwise(
