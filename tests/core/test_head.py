@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from sf2_plugin import PRESETS, PartialFCSphereFace2, Recipe, SphereFace2, sphereface2_loss
 from sf2_plugin.compat import TORCH
+from sf2_plugin.engine.memory import nothing_kept
 from sf2_plugin.margins import g
 
 from ..devices import needs
@@ -170,9 +171,11 @@ def test_extra_memory_of_a_step_does_not_grow_with_the_classes():
     # 20,000 classes: all cosines would take 5 MB, the centers take 2.5 MB.
     head = SphereFace2(20_000, 32, chunk_size=512)
     x, labels = torch.randn(64, 32, requires_grad=True), torch.randint(20_000, (64,))
-    with torch.profiler.profile(
-        profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]
-    ) as profile:
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with (
+        nothing_kept(),
+        torch.profiler.profile(profile_memory=True, activities=activities) as profile,
+    ):
         head(x, labels).backward()
     allocated = [
         event.nbytes()
