@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -35,6 +36,8 @@ from sf2_plugin.synthetic import write_synthetic_faces
 RATES = (0.1, 0.033, 0.01, 0.3)
 MARGINS = (0.5, 1.5, 2.0)
 SCALES = (0.5, 0.25, 0.125, 2.0)
+#: What the search may go by, of the figures over all pairs of the people held out.
+AREA, STRICT = "auc", "tar@0.01"
 #: Those compared where all would be too many, and those whose order is in doubt for longest.
 COMPARED = ("arcface", "cosface", "sf2-C")
 IN_DOUBT = ("arcface-mm", *COMPARED)
@@ -61,24 +64,26 @@ class Study:
             run(loss, seed=seed) for seed in doubted for loss in self.having(*IN_DOUBT)
         ]
 
-    def best(self, candidates: Sequence[Run]) -> Run:
-        """By the area under the ROC over pairs of the people held out; a loss of NaN is last."""
+    def best(self, candidates: Sequence[Run], by: str) -> Run:
+        return max(candidates, key=lambda run: self.figure(run, by))
 
-        def auc(run: Run) -> float:
-            result = self.result(run)
-            return result.get("development", {}).get("auc", 0.0) if result else 0.0
+    def figure(self, run: Run, by: str) -> float:
+        """`AREA` or `STRICT` of a run of the search; a loss of NaN has 0."""
+        result = self.result(run)
+        return result.get("development", {}).get(by, 0.0) if result else 0.0
 
-        return max(candidates, key=auc)
-
-    def tuned(self, loss: str, **values: Any) -> Run:
+    def tuned(self, loss: str, by: str = AREA, **values: Any) -> Run:
         """A loss with what the search found for it."""
-        found = self.best(self._searched(loss)[-1])
+        found = self.best(self.searched(loss, by)[-1], by)
         return dataclasses.replace(found, choosing=False, **values)
 
     def shipped(self, loss: str, **values: Any) -> Run:
         return Run(loss, epochs=self.epochs, **values)
 
-    def _searched(self, loss: str) -> list[list[Run]]:
+    def has_searched(self, loss: str, by: str) -> bool:
+        return all(self.result(run) for run in self.searched(loss, by)[-1])
+
+    def searched(self, loss: str, by: str) -> list[list[Run]]:
         """The search's stages as far as its results go; each holds the last one's best."""
         start = Run(loss, epochs=self.epochs, choosing=True)
         stages = [[dataclasses.replace(start, lr=rate) for rate in RATES]]
@@ -88,7 +93,7 @@ class Study:
         for field, factors in (("margin", MARGINS), ("scale", SCALES)):
             if any(self.result(run) is None for run in stages[-1]):
                 break
-            best = self.best(stages[-1])
+            best = self.best(stages[-1], by)
             values = [times(loss, field, factor) for factor in factors]
             stages.append([best, *(dataclasses.replace(best, **{field: v}) for v in values)])
         return stages
@@ -106,14 +111,14 @@ def times(loss: str, field: str, factor: float) -> float:
 Stages = Iterator[list[Run]]
 
 
-def search(study: Study) -> Stages:
+def search(study: Study, by: str = AREA) -> Stages:
     for stage in range(3):
-        runs = [run for loss in study.losses for run in (study._searched(loss) + [[]] * 3)[stage]]
-        yield runs
+        stages = [study.searched(loss, by) for loss in study.losses]
+        yield [run for of in stages if len(of) > stage for run in of[stage]]
 
 
-def clean(study: Study) -> Stages:
-    yield study.of_each(study.tuned)
+def clean(study: Study, by: str = AREA) -> Stages:
+    yield study.of_each(partial(study.tuned, by=by))
 
 
 def as_shipped(study: Study) -> Stages:
@@ -137,21 +142,21 @@ REMEDIES: dict[str, dict[str, Any]] = {
 }
 
 
-def noise(study: Study) -> Stages:
+def noise(study: Study, by: str = AREA) -> Stages:
     yield [
-        study.tuned(loss, seed=seed, noise=share)
+        study.tuned(loss, by, seed=seed, noise=share)
         for seed in range(study.seeds)
         for share in NOISE
         for loss in study.having(*COMPARED)
     ]
 
 
-def scarce(study: Study) -> Stages:
+def scarce(study: Study, by: str = AREA) -> Stages:
     for seed in range(study.seeds):
         for change in SCARCE.values():
             values = change | {"seed": seed, "epochs": round(change["epochs"] * study.epochs)}
-            runs = [study.tuned(loss, **values) for loss in study.having(*COMPARED)]
-            ours = study.tuned("sf2-C", **values)
+            runs = [study.tuned(loss, by, **values) for loss in study.having(*COMPARED)]
+            ours = study.tuned("sf2-C", by, **values)
             yield runs + [dataclasses.replace(ours, **remedy) for remedy in REMEDIES.values()]
 
 
@@ -280,8 +285,8 @@ class Part:
     question: str
     runs: Callable[[Study], Stages]
     quick: bool = False
-    #: Whether it goes by what "search" finds.
-    searched: bool = True
+    #: The part whose findings it goes by.
+    after: str | None = "search"
     #: Whether it is for the many people of `--people`, and for no others.
     many: bool = False
 
@@ -289,20 +294,34 @@ class Part:
 #: In the order in which they run. One threshold for all, and calibration, ask nothing new: the
 #: page reads them off the scores of "clean".
 PARTS = {
-    "search": Part("Which rate, margin and scale suit a loss, on people held out?", search, True),
+    "search": Part(
+        "Which rate, margin and scale suit a loss, on people held out?", search, True, after=None
+    ),
     "clean": Part("Which loss verifies strangers best?", clean, True),
-    "as shipped": Part("What without a search?", as_shipped, True, searched=False),
+    "as shipped": Part("What without a search?", as_shipped, True, after=None),
     "noise": Part("Which loss bears labels that are wrong?", noise),
     "scarce": Part("Which loss does with few people, or with few faces of most?", scarce),
+    "strict search": Part(
+        "Which suit it by TAR at FAR 0.01?", partial(search, by=STRICT), after=None
+    ),
+    "strict clean": Part(
+        "Which loss verifies best then?", partial(clean, by=STRICT), after="strict search"
+    ),
+    "strict noise": Part(
+        "Which bears wrong labels then?", partial(noise, by=STRICT), after="strict search"
+    ),
+    "strict scarce": Part(
+        "Which does with few faces then?", partial(scarce, by=STRICT), after="strict search"
+    ),
     "scales": Part("What does the scale move?", scales),
-    "starts": Part("Does a better start train better to the end?", starts, searched=False),
+    "starts": Part("Does a better start train better to the end?", starts, after=None),
     "dynamics": Part(
-        "Why does the loss rise at first, and what starts it better?", dynamics, searched=False
+        "Why does the loss rise at first, and what starts it better?", dynamics, after=None
     ),
     "precision": Part("Do autocast or a fused step cost accuracy?", precision),
     "nobody": Part("Do faces of nobody, label -1, help?", nobody),
     "pixels": Part("Is it the same with a backbone that sees pixels?", on_pixels),
-    "sampling": Part("What does sampling the negatives cost?", sampling, searched=False, many=True),
+    "sampling": Part("What does sampling the negatives cost?", sampling, after=None, many=True),
 }
 
 
@@ -437,8 +456,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     losses = arguments.losses or available_losses(checkout)
     many = arguments.people is not None
     parts = arguments.parts or [name for name, part in PARTS.items() if part.many == many]
-    if any(PARTS[part].searched for part in parts):
-        parts = list(dict.fromkeys(["search", *parts]))
+    needed = [name for part in parts for name in (PARTS[part].after, part) if name]
+    parts = list(dict.fromkeys(needed))
     if arguments.quick:
         losses = [n for n in losses if n in ("softmax", "arcface-mm", "cosface", "sf2-C")]
         parts = [part for part in parts if PARTS[part].quick]

@@ -93,6 +93,17 @@ def test_what_was_read_stands_in_the_tables():
     assert [number for number in numbers if number not in tables] == []
 
 
+def test_the_search_goes_by_what_is_asked():
+    def result(run):
+        return {"development": {accuracy.AREA: -run.lr, accuracy.STRICT: run.lr}}
+
+    asked = accuracy.Study(result, ("softmax",), epochs=1, seeds=1, quick=False)
+    assert asked.tuned("softmax").lr == min(accuracy.RATES)
+    assert asked.tuned("softmax", by=accuracy.STRICT).lr == max(accuracy.RATES)
+    [searched] = [runs for runs in accuracy.PARTS["strict search"].runs(asked) if runs]
+    assert {run.lr for run in searched} == set(accuracy.RATES)
+
+
 def test_every_loss_has_a_name():
     assert accuracy_report.NAMES.keys() == LOSSES.keys()
 
