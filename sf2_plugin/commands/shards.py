@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..backbones.opening import holds_mmengines_own
+from ..backbones.checkpoint import holds_mmengines_own
 from ..options import count
 from ..progress import progress_bar
 from ..shards.checkpoints import Checkpoint, Shards, read_shards
