@@ -244,6 +244,8 @@ PRECISIONS: dict[str, dict[str, Any]] = {
     "float32": {},
     "`fuse_sgd`": {"fused": True},
     "autocast to bfloat16": {"autocast": "bfloat16"},
+    "products in bfloat16": {"products": "bfloat16"},
+    "products in float16": {"products": "float16"},
 }
 
 
@@ -318,7 +320,7 @@ PARTS = {
     "dynamics": Part(
         "Why does the loss rise at first, and what starts it better?", dynamics, after=None
     ),
-    "precision": Part("Do autocast or a fused step cost accuracy?", precision),
+    "precision": Part("Does half precision or a fused step cost accuracy?", precision),
     "nobody": Part("Do faces of nobody, label -1, help?", nobody),
     "pixels": Part("Is it the same with a backbone that sees pixels?", on_pixels),
     "sampling": Part("What does sampling the negatives cost?", sampling, after=None, many=True),

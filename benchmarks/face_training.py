@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
+from benchmarks.rounded_products import rounded_products
 from sf2_plugin import PartialFCSphereFace2, SphereFace2
 from sf2_plugin.atomic import atomic_folder
 from sf2_plugin.bench.peers import load_file
@@ -84,6 +85,8 @@ class Run:
     tail: float = 0.0
     #: Under autocast; the head's products are float32 on a CPU all the same.
     autocast: str = "float32"
+    #: What the factors of the head's products are rounded to, as on a GPU; SphereFace2's alone.
+    products: str = "float32"
     fused: bool = False
     #: Of Partial FC; None for the full head.
     sample_rate: float | None = None
@@ -490,6 +493,8 @@ def train(run: Run, faces: Faces, checkout: Path | None = None) -> dict[str, Any
     """Train and test one run; its settings, scores and course."""
     with ExitStack() as stack:
         stack.enter_context(_host_around(run))
+        if run.products != "float32":
+            stack.enter_context(rounded_products(getattr(torch, run.products)))
         return _train(run, faces, checkout)
 
 
@@ -558,7 +563,7 @@ def _train(run: Run, faces: Faces, checkout: Path | None) -> dict[str, Any]:
     }
     if isinstance(head, SphereFace2):
         recipe = head.recipe
-        result["head"] = {"scale": recipe.scale, "t": recipe.t, "bias": float(head.bias)}
+        result["head"] = {"scale": recipe.scale, "t": recipe.t, "bias": head.bias.item()}
     if result["finite"]:
         if run.choosing:
             result["development"] = _development(backbone, faces, run.backbone)

@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor as Threads
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import accuracy, accuracy_report
 from benchmarks.face_training import LOSSES, Faces, Run, development_people, train, training_set
+from benchmarks.rounded_products import rounded_products
+from sf2_plugin import SphereFace2
 from sf2_plugin.synthetic import write_synthetic_faces
 
 
@@ -139,6 +142,25 @@ def test_a_run_is_its_settings(runs):
     faces = Faces.load(runs / "faces")
     first, again, other = (train(Run("sf2-C", seed=n, epochs=1), faces) for n in (0, 0, 1))
     assert first["scores"] == again["scores"] != other["scores"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_products_are_rounded_as_on_a_gpu(dtype):
+    torch.manual_seed(0)
+    head = SphereFace2(20, 16)
+    x, labels = torch.randn(8, 16, requires_grad=True), torch.arange(8)
+
+    def gradients():
+        return torch.autograd.grad(head(x, labels), [x, head.weight])
+
+    exact = gradients()
+    with rounded_products(torch.float32):
+        torch.testing.assert_close(gradients(), exact)
+    with rounded_products(dtype):
+        rounded = gradients()
+    for one, other in zip(rounded, exact, strict=True):
+        off = (one - other).norm() / other.norm()
+        assert torch.finfo(dtype).eps / 20 < off < torch.finfo(dtype).eps
 
 
 def test_paired_differences():
