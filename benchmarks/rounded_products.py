@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from sf2_plugin.engine import op
-from sf2_plugin.engine.pointwise import Pointwise
 from sf2_plugin.engine.sweep import Sweep, float16_boost, sweep
 from sf2_plugin.patching import replaced
-from sf2_plugin.recipe import Recipe
 
 
 @contextmanager
@@ -25,20 +23,11 @@ def rounded_products(dtype: torch.dtype) -> Iterator[None]:
     def rounded(factor: Tensor) -> Tensor:
         return factor.to(dtype).to(factor.dtype)
 
-    def sweep_of_rounded(
-        x: Tensor,
-        weight: Tensor,
-        labels: Tensor,
-        bias: Tensor,
-        recipe: Recipe,
-        pointwise: type[Pointwise],
-        *,
-        negative_weight: float,
-        **options: Any,
-    ) -> Sweep:
+    def sweep_of_rounded(x: Tensor, *rest: Any, negative_weight: float, **options: Any) -> Sweep:
+        *inputs, recipe, pointwise = rest
         boost = float16_boost(recipe, negative_weight) if dtype == torch.float16 else 1.0
 
-        class Rounded(pointwise):  # type: ignore[misc, valid-type]
+        class Rounded(pointwise):
             def unit_rows_(self, rows: Tensor) -> tuple[Tensor, Tensor]:
                 unit, lengths = super().unit_rows_(rows)
                 return rounded(unit), lengths
@@ -47,14 +36,7 @@ def rounded_products(dtype: torch.dtype) -> Iterator[None]:
                 return rounded(super().slopes_(z, start) * boost) / boost
 
         return sweep(
-            rounded(x),
-            weight,
-            labels,
-            bias,
-            recipe,
-            Rounded,
-            negative_weight=negative_weight,
-            **options,
+            rounded(x), *inputs, recipe, Rounded, negative_weight=negative_weight, **options
         )
 
     with replaced(op, "sweep", sweep_of_rounded):
