@@ -81,7 +81,7 @@ ACCURACY = OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.accuracy \
 accuracy: $(VENV)/.installed
 	$(ACCURACY) --out "$(ACCURACY_RUNS)" $(if $(FACES),--faces "$(abspath $(FACES))") \
 		$(if $(QUICK),--quick) $(foreach test,$(PAIRS),--test $(test))
-	$(if $(QUICK),,$(ACCURACY) --out "$(ACCURACY_RUNS)/many" --people $(MANY) --epochs 4 --seeds 3)
+	$(if $(QUICK),,$(ACCURACY) --out "$(ACCURACY_RUNS)/many" --people $(MANY) --epochs 3 --seeds 3)
 	$(BIN)/python -m benchmarks.accuracy_report --out "$(ACCURACY_RUNS)/page" \
 		--runs "$(ACCURACY_RUNS)" $(if $(QUICK),,"$(ACCURACY_RUNS)/many")
 
