@@ -638,13 +638,16 @@ def search(page: Page) -> str:
     def listed(values: Sequence[float]) -> str:
         return ", ".join(f"{value:g}" for value in values)
 
+    more = (
+        f"; then its margin times\n{listed(accuracy.MARGINS)}; then its scale times "
+        f"{listed(accuracy.SCALES)}; each at the best of what\ncame before"
+    )
     return f"""\
 ## The search
 
-Each loss gets the same: the rates {listed(accuracy.RATES)}; then its margin times
-{listed(accuracy.MARGINS)}; then its scale times {listed(accuracy.SCALES)}; each at the best of what
-came before, by the area under the ROC over pairs of a third of the training people, who are left
-out for it. The tests take no part.
+Each loss gets the same: the rates {listed(accuracy.RATES)}{"" if page.asked.quick else more},
+by the area under the ROC over pairs of a third of the training people, who are left out for it. The
+tests take no part.
 
 {_found(page, AREA)}
 
@@ -807,19 +810,20 @@ def plots(pages: Sequence[Page], folder: Path) -> None:
     axes[0].legend()
     save(drawn, "noise")
 
-    drawn, (loss, bias) = panels(2)
-    for ax in (loss, bias):
-        ax.set_prop_cycle(color=pyplot.get_cmap("tab20").colors)
-    for name, run in dynamics_runs(page).items():
-        factor = 5 if "weight 10" in name else 1
-        label = f"{name} (times 5)" if factor > 1 else name
-        loss.plot(factor * np.array(run["course"]["loss"][:100]), label=label, lw=1)
-        bias.plot(run["course"]["bias"][:100], lw=1)
-    # What leaves the frame is in the table.
-    loss.set(title="loss", xlabel="step", ylim=(25, 65))
-    bias.set(title="bias", xlabel="step", ylim=(-30, 10))
-    drawn.legend(fontsize=6, loc="outside right")
-    save(drawn, "dynamics")
+    if courses := dynamics_runs(page):
+        drawn, (loss, bias) = panels(2)
+        for ax in (loss, bias):
+            ax.set_prop_cycle(color=pyplot.get_cmap("tab20").colors)
+        for name, run in courses.items():
+            factor = 5 if "weight 10" in name else 1
+            label = f"{name} (times 5)" if factor > 1 else name
+            loss.plot(factor * np.array(run["course"]["loss"][:100]), label=label, lw=1)
+            bias.plot(run["course"]["bias"][:100], lw=1)
+        # What leaves the frame is in the table.
+        loss.set(title="loss", xlabel="step", ylim=(25, 65))
+        bias.set(title="bias", xlabel="step", ylim=(-30, 10))
+        drawn.legend(fontsize=6, loc="outside right")
+        save(drawn, "dynamics")
 
     if len(pages) < 2:
         return

@@ -653,7 +653,8 @@ def _fit_bias(backbone: nn.Module, head: Any, views: Tensor, labels: Tensor) -> 
 def _scores(backbone: nn.Module, images: np.ndarray, pairs: np.ndarray) -> list[float]:
     """Cosines of a test's pairs."""
     x = _embed(backbone, images)
-    cosines = (x[pairs[:, 0]] * x[pairs[:, 1]]).sum(1)
+    first, second = torch.tensor(pairs).T
+    cosines = (x[first] * x[second]).sum(1)
     return [round(value, 5) for value in cosines.tolist()]
 
 
