@@ -81,6 +81,7 @@ class Study:
         return Run(loss, epochs=self.epochs, **values)
 
     def has_searched(self, loss: str, by: str) -> bool:
+        """Whether the last stage that there is has all its results."""
         return all(self.result(run) for run in self.searched(loss, by)[-1])
 
     def searched(self, loss: str, by: str) -> list[list[Run]]:

@@ -562,9 +562,9 @@ SECTIONS: dict[str, Table] = {
     "precision": Table(
         "6. Precision",
         "Backbone and head under autocast, where a CPU multiplies in float32 in the head all the "
-        "same; the factors of the head's products rounded and added up in float32, which is what a "
-        "GPU does under autocast; and SGD's step on the class centers inside the loss. Class "
-        "centers in bfloat16 are not offered.",
+        "same; the factors of the head's products rounded and added up in float32, as a GPU does "
+        "under autocast, but for a face's own cosine; and SGD's step on the class centers inside "
+        "the loss. Class centers in bfloat16 are not offered.",
         _ours(accuracy.PRECISIONS),
         more=("train_cpu_seconds",),
     ),

@@ -1,7 +1,8 @@
 """The head's products in half precision as on a GPU, on a CPU.
 
 On a GPU the engine rounds the factors of each product and adds up in float32. A CPU would round the
-sums too, so the engine multiplies in float32 there; this rounds the factors, and nothing else.
+sums too, so the engine multiplies in float32 there; this rounds the factors, and nothing else. (For
+a face's own cosine, which is no product of matrices, a GPU rounds the class center too.)
 """
 
 from collections.abc import Iterator

@@ -48,13 +48,14 @@ def reused_empty(like: Tensor, *shape: int, dtype: torch.dtype | None = None) ->
     return torch.from_numpy(view).view(dtype).view(shape)
 
 
-def _kept(size: int) -> tuple[list[np.ndarray], int]:
+def _pool(size: int) -> tuple[list[np.ndarray], int]:
+    """Where memory of that size waits, and how many do at most."""
     return (_large, MOST_LARGE) if size >= LARGE else (_others, MOST_OTHERS)
 
 
 def _take(size: int) -> np.ndarray | None:
     """Memory of that size, or of up to a quarter more; the oldest is given up for what is new."""
-    kept, most = _kept(size)
+    kept, most = _pool(size)
     passed: list[np.ndarray] = []
     found = None
     while kept and found is None:
@@ -71,7 +72,7 @@ def _take(size: int) -> np.ndarray | None:
 
 
 def _keep(memory: np.ndarray) -> None:
-    kept, most = _kept(memory.nbytes)
+    kept, most = _pool(memory.nbytes)
     kept.append(memory)
     del kept[:-most]
 
